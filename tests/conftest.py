@@ -1,0 +1,37 @@
+"""For all tests: hypothesis draws the same examples each time, and on continuous integration a skipped test is a
+failure.
+
+A test may skip where its tool is missing on somebody's machine. On CI everything is installed, so a skip there is an
+installation step that got lost. Tests of things that CI leaves out on purpose are marked `optional`.
+"""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# The same examples in every run, so that a failure can be repeated; no deadline, since machines are shared.
+settings.register_profile("toolchain", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("toolchain")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if item.get_closest_marker("optional") is None:
+        _refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    report = yield
+    _refuse(report)
+    return report
+
+
+def _refuse(report):
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nA skipped test counts as failed where CI is set, see tests/conftest.py."

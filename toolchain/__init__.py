@@ -1,0 +1,1 @@
+"""Compiler from trained networks to FPGAs and embedded targets."""

@@ -1,0 +1,151 @@
+"""What an operator tells about its hardware: the C++ kernel, its constants, and when it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toolchain.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How much of a layer is done at once: `lanes` elements a word in, `pe` outputs a word out (matrix units)."""
+
+    lanes: int = 1
+    pe: int = 1
+
+
+@dataclass(frozen=True)
+class Port:
+    """One end of a stream: a tensor sent row-major, `lanes` elements of `type` a word."""
+
+    type: TensorType
+    lanes: int
+
+    @property
+    def words(self) -> int:
+        return self.type.size // self.lanes
+
+    @property
+    def bits(self) -> int:
+        return self.lanes * self.type.width
+
+
+@dataclass(frozen=True)
+class Loops:
+    """Step numbers of a loop nest: start + sum of index * stride over (count, stride), outermost first."""
+
+    start: int
+    dims: tuple[tuple[int, int], ...]
+
+    def steps(self) -> npt.NDArray[np.int64]:
+        steps = np.full(1, self.start, dtype=np.int64)
+        for count, stride in self.dims:
+            steps = np.add.outer(steps, np.arange(count, dtype=np.int64) * stride).ravel()
+        return steps
+
+
+Pattern = tuple[Loops, ...]
+
+
+def every(count: int, stride: int = 1, start: int = 0) -> Pattern:
+    """`count` events, `stride` steps apart."""
+    return (Loops(start, ((count, stride),)),)
+
+
+def nest(*dims: tuple[int, int], start: int = 0) -> Pattern:
+    return (Loops(start, dims),)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """In which of its steps (iterations at one a cycle) a kernel reads each word of each input and writes each output.
+
+    The numbers are those of the C++ loops; `tests/hardware` counts the loops and compares.
+    """
+
+    steps: int
+    reads: tuple[Pattern, ...]
+    writes: Pattern
+
+    @classmethod
+    def streaming(cls, words: int, inputs: int = 1) -> Schedule:
+        """One word of every input and one of the output a step."""
+        return cls(words, (every(words),) * inputs, every(words))
+
+
+def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:
+    parts = [loops.steps() for loops in pattern]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Modelled resources of a kernel: multipliers as (count, bits, bits), memories as (words, bits)."""
+
+    multipliers: tuple[tuple[int, int, int], ...] = ()
+    memories: tuple[tuple[int, int], ...] = ()
+    lut: int = 0
+
+
+@dataclass(frozen=True)
+class KernelArray:
+    """A constant table of the generated C++: `ctype name[shape] = {...}`. Its values are made when they are written."""
+
+    ctype: str
+    build: Callable[[], npt.NDArray[Any]]
+
+    @cached_property
+    def values(self) -> npt.NDArray[Any]:
+        return self.build()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text."""
+
+    function: str
+    header: str
+    config: Mapping[str, int | str]
+    inputs: tuple[Port, ...]
+    output: Port
+    schedule: Schedule
+    arrays: Mapping[str, KernelArray] = field(default_factory=dict)
+    cost: Cost = Cost()
+
+
+def integer_array(values: npt.ArrayLike) -> KernelArray:
+    """Integers in the smallest C type of 8, 16, 32 or 64 bits that holds them."""
+    array = np.asarray(values, dtype=np.int64)
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    for ctype, bits in (("signed char", 8), ("short", 16), ("int", 32), ("long long", 64)):
+        if -(1 << (bits - 1)) <= low and high < 1 << (bits - 1):
+            return KernelArray(ctype, lambda: array)
+    raise AssertionError("unreachable: int64 always fits long long")
+
+
+def packed_chunks(elements: Callable[[], npt.NDArray[np.int64]], width: int) -> KernelArray:
+    """Rows of elements as rows of 64-bit chunks, 64 // width elements each, the first in the lowest bits."""
+
+    def build() -> npt.NDArray[np.uint64]:
+        unpacked = elements()
+        rows, count = unpacked.shape
+        per = 64 // width
+        chunks = -(-count // per)
+        padded = np.zeros((rows, chunks * per), dtype=np.uint64)
+        padded[:, :count] = unpacked.astype(np.uint64) & np.uint64((1 << width) - 1)
+        shifts = (np.arange(per) * width).astype(np.uint64)
+        return np.asarray((padded.reshape(rows, chunks, per) << shifts).sum(2, dtype=np.uint64))
+
+    return KernelArray("unsigned long long", build)
+
+
+def integer_type(width: int, signed: bool = True) -> str:
+    """The vendor's integer type."""
+    return f"ap_{'' if signed else 'u'}int<{width}>"

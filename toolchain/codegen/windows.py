@@ -1,0 +1,130 @@
+"""The kernels that several operators share: the line buffer that makes windows, and the matrix-vector unit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from toolchain.codegen.kernel import (
+    Cost,
+    Folding,
+    Kernel,
+    Loops,
+    Pattern,
+    Port,
+    Schedule,
+    every,
+    integer_array,
+    integer_type,
+    nest,
+    packed_chunks,
+)
+from toolchain.ir import Array, FixedType, TensorType
+from toolchain.ir.window import Window
+
+
+def sliding_window(given: TensorType, window: Window, lanes: int, block: int, padding: int) -> Kernel:
+    """Pixels in, windows out, `block` channels of every tap before the next block. See `sliding_window.h`."""
+    height, width, channels = given.shape
+    out_height, out_width = window.output(given.shape)
+    taps, words = window.taps, channels // lanes
+    extent, stride, top = window.extent[0], window.strides[0], window.pads[0]
+    loaded = [min(max(oy * stride - top + extent, 0), height) for oy in range(out_height)]
+    row_words = width * words
+    emitted = out_width * words * taps
+    row_steps = max(emitted, stride * row_words)
+    prologue, epilogue = loaded[0] * row_words, (height - loaded[-1]) * row_words
+    reads: list[Loops] = list(every(prologue)) if prologue else []
+    for oy in range(out_height - 1):
+        count = (loaded[oy + 1] - loaded[oy]) * row_words
+        if count:
+            reads += every(count, start=prologue + oy * row_steps)
+    if epilogue:
+        reads += every(epilogue, start=prologue + out_height * row_steps)
+    writes: Pattern = nest((out_height, row_steps), (emitted, 1), start=prologue)
+    windows = TensorType(
+        (out_height * out_width, channels // block, taps, block),
+        given.width,
+        given.signed,
+        (given.fractions[0],),
+        given.low,
+        given.high,
+    )
+    return Kernel(
+        "sliding_window",
+        "sliding_window.h",
+        {
+            "HEIGHT": height,
+            "WIDTH": width,
+            "CHANNELS": channels,
+            "LANES": lanes,
+            "KERNEL_HEIGHT": window.kernel[0],
+            "KERNEL_WIDTH": window.kernel[1],
+            "STRIDE_HEIGHT": stride,
+            "STRIDE_WIDTH": window.strides[1],
+            "DILATION_HEIGHT": window.dilations[0],
+            "DILATION_WIDTH": window.dilations[1],
+            "PAD_TOP": top,
+            "PAD_LEFT": window.pads[1],
+            "OUT_HEIGHT": out_height,
+            "OUT_WIDTH": out_width,
+            "CHANNEL_BLOCK": block,
+            "PADDING": padding,
+            "input_t": given.cpp,
+        },
+        (Port(given, lanes),),
+        Port(windows, lanes),
+        Schedule(prologue + out_height * row_steps + epilogue, (tuple(reads),), writes),
+        {},
+        Cost(memories=(((extent + stride) * row_words, lanes * given.width),), lut=300),
+    )
+
+
+def matrix_vector(
+    given: TensorType,
+    source: Port,
+    output: TensorType,
+    pixels: int,
+    matrix: Array,
+    bias: Array,
+    weight_type: FixedType,
+    folding: Folding,
+) -> Kernel:
+    """`matrix` (groups, rows, columns) times a window of each group, for every pixel. See `matrix_vector.h`."""
+    groups, rows, columns = matrix.shape
+    pe, simd, width = folding.pe, folding.lanes, weight_type.width
+    row_folds, column_folds = rows // pe, columns // simd
+    folds = groups * row_folds * column_folds
+    steps = pixels * folds
+
+    def elements() -> Array:
+        folded = matrix.reshape(groups, row_folds, pe, column_folds, simd).transpose(0, 1, 3, 2, 4)
+        return np.ascontiguousarray(folded).reshape(folds, pe * simd)
+
+    return Kernel(
+        "matrix_vector",
+        "matrix_vector.h",
+        {
+            "PIXELS": pixels,
+            "GROUPS": groups,
+            "ROWS": rows,
+            "COLUMNS": columns,
+            "PE": pe,
+            "SIMD": simd,
+            "input_t": given.cpp,
+            "weight_t": integer_type(width, weight_type.signed),
+            "output_t": output.cpp,
+        },
+        (source,),
+        Port(output, pe),
+        Schedule(
+            steps,
+            (nest((pixels * groups, row_folds * column_folds), (column_folds, 1)),),
+            nest((pixels * groups * row_folds, column_folds), start=column_folds - 1),
+        ),
+        {"weights": packed_chunks(elements, width), "bias": integer_array(bias)},
+        Cost(
+            ((pe * simd, given.width, width),),
+            ((folds, pe * simd * width), (column_folds, simd * given.width)),
+            lut=pe * output.width * 2,
+        ),
+    )

@@ -1,0 +1,238 @@
+"""Translates a clean ONNX model into a real-valued graph, operator by operator, and collects what it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+
+from toolchain.errors import ModelError, ToolchainError, UnsupportedOperator
+from toolchain.frontends.onnx import constants_of
+from toolchain.ir import Array, Graph, Input, Node, Output, RealType, Shape
+from toolchain.ops import IMPORTERS, Operator
+
+T = TypeVar("T")
+
+
+@dataclass
+class OnnxNode:
+    """One ONNX node; attributes that nobody asks for are refused at the end."""
+
+    layer: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    read: set[str] = field(default_factory=set)
+
+    def attribute(self, name: str, default: T) -> T:
+        """The attribute's value, as the type of the default (str, int, float, list)."""
+        self.read.add(name)
+        value = self.attributes.get(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else value  # type: ignore[return-value]
+
+    def ignore(self, *names: str) -> None:
+        """Attributes that have no meaning for inference."""
+        self.read.update(names)
+
+    def has(self, index: int) -> bool:
+        return index < len(self.inputs) and bool(self.inputs[index])
+
+
+class Importer:
+    """The graph under construction, as importers of operators see it.
+
+    ONNX value names are bound to names of graph values. Shapes here are without the batch dimension, which ONNX models
+    carry as their first.
+    """
+
+    def __init__(self, model: onnx.ModelProto, name: str) -> None:
+        self.model = model
+        self.name = name
+        self.constants = constants_of(model)
+        self.problems: list[str] = []
+        self.nodes: list[Node] = []
+        self._inputs: list[Input] = []
+        self._shapes: dict[str, Shape] = {}
+        self._values: dict[str, str] = {}
+        self._unknown: set[str] = set()
+        self._layers: set[str] = set()
+        self._inferred = {
+            info.name: tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
+            for info in (*model.graph.value_info, *model.graph.output)
+            if info.type.tensor_type.HasField("shape")
+        }
+
+    # What importers of operators use.
+
+    def add(self, node: OnnxNode, operator: Operator, *inputs: str, part: str = "") -> str:
+        """Appends a graph node and returns its value. `part` tells helper nodes of one layer apart."""
+        name = unique(f"{node.layer}/{part}" if part else node.layer, self._shapes)
+        shape = operator.shape(*(self._shapes[value] for value in inputs))
+        if any(d <= 0 for d in shape):
+            raise ModelError(f"has an output of shape {list(shape)}")
+        self._shapes[name] = shape
+        self.nodes.append(Node(name, operator, inputs, node.layer))
+        return name
+
+    def value(self, node: OnnxNode, index: int) -> str:
+        """The graph value of an input. Raises UnsupportedOperator when it is a constant."""
+        onnx_name = node.inputs[index] if node.has(index) else ""
+        if onnx_name in self._values:
+            return self._values[onnx_name]
+        if onnx_name in self.constants:
+            raise UnsupportedOperator(f"input {index} is a constant where a computed value is expected")
+        raise ModelError(f"input {index} ({onnx_name!r}) is not defined")
+
+    def shape(self, value: str) -> Shape:
+        return self._shapes[value]
+
+    def is_constant(self, node: OnnxNode, index: int) -> bool:
+        return node.has(index) and node.inputs[index] in self.constants
+
+    def constant(self, node: OnnxNode, index: int, what: str) -> Array:
+        """A constant input; UnsupportedOperator when it is computed by the network."""
+        if not node.has(index):
+            raise ModelError(f"input {index} ({what}) is missing")
+        array = self.constants.get(node.inputs[index])
+        if array is None:
+            raise UnsupportedOperator(f"{what} is computed by the network, only constants are supported")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(f"{what} ({node.inputs[index]!r}) holds NaN or infinity", fix="Train or export again.")
+        return array
+
+    def integers(self, node: OnnxNode, index: int, attribute: str, default: list[int] | None) -> list[int] | None:
+        """A list of integers that old opsets give as an attribute and new ones as an input."""
+        if node.has(index):
+            return [int(v) for v in self.constant(node, index, attribute).ravel()]
+        given: list[int] | None = node.attribute(attribute, default)
+        return None if given is None else [int(v) for v in given]
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An ONNX axis of a tensor with `rank` dimensions beside the batch, as an axis without it."""
+        full = axis + rank + 1 if axis < 0 else axis
+        if full == 0:
+            raise UnsupportedOperator("works along the batch dimension")
+        if not 0 < full <= rank:
+            raise ModelError(f"axis {axis} does not exist")
+        return full - 1
+
+    def bind(self, node: OnnxNode, value: str, output: int = 0) -> None:
+        """Names the graph value of an output."""
+        self._values[node.outputs[output]] = value
+        for extra in node.outputs[output + 1 :]:
+            if extra:
+                self._unknown.add(extra)
+
+    # The translation itself.
+
+    def run(self) -> Graph:
+        """The whole graph. Raises one UnsupportedOperator whose `problems` lists everything unsupported."""
+        for given in self.model.graph.input:
+            if given.name not in self.constants:
+                self._input(given)
+        if not self._inputs:
+            raise ModelError("has no inputs", where=self.name)
+        for proto in self.model.graph.node:
+            self._node(proto)
+        if self.problems:
+            error = UnsupportedOperator(
+                f"{len(self.problems)} unsupported: " + "; ".join(self.problems), where=self.name
+            )
+            error.problems = tuple(self.problems)
+            raise error
+        outputs = []
+        for output in self.model.graph.output:
+            if output.name not in self._values:
+                raise ModelError("is not computed from the inputs", where=f"output {output.name!r}")
+            value = self._values[output.name]
+            outputs.append(Output(output.name, value, tuple(range(len(self._shapes[value])))))
+        return Graph(self.name, tuple(self._inputs), tuple(self.nodes), tuple(outputs))
+
+    def _input(self, given: onnx.ValueInfoProto) -> None:
+        tensor = given.type.tensor_type
+        if tensor.elem_type not in SUPPORTED_INPUT_TYPES:
+            self.problems.append(f"input {given.name!r}: element type {_type_name(tensor.elem_type)}")
+        shape = tuple(d.dim_value for d in tensor.shape.dim)[1:]
+        if not shape:
+            raise ModelError("has only a batch dimension", where=f"input {given.name!r}")
+        self._inputs.append(Input(given.name, RealType(shape), tuple(range(len(shape)))))
+        self._shapes[given.name] = shape
+        self._values[given.name] = given.name
+
+    def _node(self, proto: onnx.NodeProto) -> None:
+        layer = proto.name or (proto.output[0] if proto.output else "")
+        if layer in self._layers:
+            layer = unique(proto.output[0] if proto.output else layer, self._layers)
+        self._layers.add(layer)
+        node = OnnxNode(
+            layer,
+            proto.op_type,
+            tuple(proto.input),
+            tuple(proto.output),
+            {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute},
+        )
+        where = f"{proto.op_type} {layer!r}"
+        translate = IMPORTERS.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
+        if translate is None:
+            domain = f" of domain {proto.domain!r}" if proto.domain not in ("", "ai.onnx") else ""
+            self.problems.append(f"{where}: this operator{domain} is not supported")
+            self._placeholder(node)
+            return
+        if any(name in self._unknown for name in node.inputs):
+            self._placeholder(node)
+            return
+        before = len(self.nodes)
+        try:
+            translate(self, node)
+            unread = sorted(set(node.attributes) - node.read)
+            if unread:
+                raise UnsupportedOperator(f"attribute {unread[0]!r} is not supported")
+        except UnsupportedOperator as error:
+            del self.nodes[before:]
+            self.problems.append(f"{where}: {error.message}")
+            self._placeholder(node)
+        except ToolchainError as error:
+            error.where = error.where or where
+            raise
+
+    def _placeholder(self, node: OnnxNode) -> None:
+        """Lets the search for further problems go on behind an operator that cannot be translated."""
+        for name in node.outputs:
+            shape = self._inferred.get(name, ())
+            if len(shape) > 1 and all(d > 0 for d in shape):
+                self._shapes[unique(name, self._shapes)] = shape[1:]
+                self._values[name] = list(self._shapes)[-1]
+            elif name:
+                self._unknown.add(name)
+
+
+SUPPORTED_INPUT_TYPES = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.UINT8,
+    onnx.TensorProto.INT16,
+    onnx.TensorProto.UINT16,
+    onnx.TensorProto.INT32,
+}
+
+
+def _type_name(elem_type: int) -> str:
+    try:
+        return onnx.TensorProto.DataType.Name(elem_type)
+    except ValueError:
+        return str(elem_type)
+
+
+def unique(name: str, taken: dict[str, Any] | set[str]) -> str:
+    """`name`, or `name.2`, `name.3`, ... when it is taken."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}.{number}" in taken:
+        number += 1
+    return f"{name}.{number}"

@@ -1,0 +1,199 @@
+"""Reads ONNX files: hostile bytes in, a clean model of one opset with constants folded out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnx_ir.passes.common as ir_passes
+import onnxscript.optimizer
+from google.protobuf.message import DecodeError
+
+from toolchain.errors import ModelError, ToolchainError, UnsafeModel
+
+OPSET = 18
+OLDEST_OPSET = 6
+FILE_LIMIT = 2 << 30
+FOLD_LIMIT = 512 << 20
+"""Bytes: no folded constant may be larger."""
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Parses an ONNX file with its external data. Raises ModelError or UnsafeModel; executes nothing."""
+    try:
+        size = path.stat().st_size
+        if size > FILE_LIMIT:
+            raise ModelError(f"the file has {size} bytes, more than the {FILE_LIMIT} that are read", where=path.name)
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (DecodeError, ValueError) as error:
+        raise ModelError(
+            f"is not an ONNX file ({error})", where=path.name, fix="Export the model again with onnx.save."
+        ) from None
+    if not model.graph.node and not model.graph.output:
+        raise ModelError("is not an ONNX file: it holds no graph", where=path.name)
+    for tensor in model.graph.initializer:
+        read_external(tensor, path.parent)
+        check_tensor(tensor)
+    return model
+
+
+def check_tensor(tensor: onnx.TensorProto) -> None:
+    """Refuses a tensor whose data does not have the size that its shape claims, before anything is allocated."""
+    if any(d < 0 for d in tensor.dims):
+        raise ModelError(f"has the shape {list(tensor.dims)}", where=f"initializer {tensor.name!r}")
+    try:
+        item = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        raise ModelError(f"has the unknown data type {tensor.data_type}", where=f"initializer {tensor.name!r}") from None
+    count = 1
+    for d in tensor.dims:
+        count *= d
+    if tensor.HasField("raw_data") and item and tensor.data_type != onnx.TensorProto.STRING:
+        wanted, got = count * item, len(tensor.raw_data)
+        packed = onnx.helper.tensor_dtype_to_string(tensor.data_type).endswith("4")
+        if wanted != got and not packed:
+            raise ModelError(
+                f"holds {got} bytes, its shape {list(tensor.dims)} needs {wanted}", where=f"initializer {tensor.name!r}"
+            )
+
+
+def read_external(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Replaces a reference to a data file by its bytes. The file must be an ordinary one inside the model's folder."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return
+    where = f"initializer {tensor.name!r}"
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    parts = Path(location).parts
+    if not location or os.path.isabs(location) or ".." in parts or "\0" in location or "\\" in location:
+        raise UnsafeModel(f"external data {location!r} lies outside the model's folder", where=where)
+    place = folder
+    for part in parts:
+        place = place / part
+        try:
+            info = place.lstat()
+        except OSError:
+            raise ModelError(f"external data {location!r} is missing", where=where) from None
+        if stat.S_ISLNK(info.st_mode) or (stat.S_ISREG(info.st_mode) and info.st_nlink > 1):
+            raise UnsafeModel(f"external data {location!r} is a link", where=where, fix="Copy the file itself there.")
+    if not stat.S_ISREG(info.st_mode):
+        raise UnsafeModel(f"external data {location!r} is not an ordinary file", where=where)
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", info.st_size))
+    except ValueError:
+        raise ModelError("external data has an offset or length that is no number", where=where) from None
+    if offset < 0 or length < 0 or offset + length > info.st_size or length > FILE_LIMIT:
+        raise ModelError(f"external data {location!r} is shorter than it claims", where=where)
+    with place.open("rb") as data:
+        data.seek(offset)
+        tensor.raw_data = data.read(length)
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> onnx.ModelProto:
+    """The same network in opset 18 with the batch set to 1, shapes known and constants folded.
+
+    `input_shapes` gives free dimensions a size, batch included. Raises ModelError when a dimension stays free, an
+    opset is too old or new, or the model is inconsistent.
+    """
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= version <= newest:
+        raise ModelError(f"has opset {version}, {OLDEST_OPSET} to {newest} are read", fix="Export it with opset 18.")
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    model.ir_version = max(model.ir_version, 8)
+    _fix_input_shapes(model, input_shapes or {})
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    try:
+        if version != OPSET:
+            model = onnx.version_converter.convert_version(model, OPSET)
+        graph = onnx_ir.serde.deserialize_model(model)
+        ir_passes.RemoveInitializersFromInputsPass()(graph)
+        ir_passes.InlinePass()(graph)
+        onnxscript.optimizer.fold_constants(
+            graph,
+            onnx_shape_inference=True,
+            should_fold=lambda node: None if node.op_type in ("QuantizeLinear", "DequantizeLinear") else True,
+            input_size_limit=FOLD_LIMIT,
+            output_size_limit=FOLD_LIMIT,
+        )
+        ir_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+        onnxscript.optimizer.remove_unused_nodes(graph)
+        ir_passes.TopologicalSortPass()(graph)
+        cleaned = onnx_ir.serde.serialize_model(graph)
+    except ToolchainError:
+        raise
+    except Exception as error:  # the libraries raise every kind of exception on damaged models
+        raise ModelError(
+            f"cannot be brought to opset {OPSET}: {_first_line(error)}",
+            fix="Check it with onnx.checker.check_model, or export it with opset 18.",
+        ) from error
+    try:
+        return onnx.shape_inference.infer_shapes(cleaned, data_prop=True)
+    except Exception:  # shapes are a help for messages about unsupported operators, the importer infers its own
+        return cleaned
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _fix_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [given for given in model.graph.input if given.name not in initializers]
+    names = [given.name for given in inputs]
+    for name in input_shapes:
+        if name not in names:
+            raise ModelError(f"has no input {name!r}", fix=f"Its inputs are {', '.join(names)}.")
+    for given in inputs:
+        shape = given.type.tensor_type.shape
+        wanted = input_shapes.get(given.name)
+        if wanted is not None:
+            if len(shape.dim) not in (0, len(wanted)):
+                raise ModelError(f"has {len(shape.dim)} dimensions, --input-shape gives {len(wanted)}", where=given.name)
+            known = [d.dim_value for d in shape.dim] or [0] * len(wanted)
+            for index, (have, want) in enumerate(zip(known, wanted, strict=True)):
+                if index and have and have != want:
+                    raise ModelError(f"dimension {index} is {have} in the model, not {want}", where=given.name)
+            del shape.dim[:]
+            for size in wanted:
+                shape.dim.add().dim_value = size
+        if not shape.dim:
+            raise ModelError("has no shape", where=f"input {given.name!r}", fix=_shape_hint(given.name, []))
+        free = [k for k, d in enumerate(shape.dim) if k and d.dim_value <= 0]
+        if free:
+            raise ModelError(
+                f"dimension {free[0]} ({shape.dim[free[0]].dim_param or '?'}) is free",
+                where=f"input {given.name!r}",
+                fix=_shape_hint(given.name, [d.dim_value for d in shape.dim]),
+            )
+        shape.dim[0].Clear()
+        shape.dim[0].dim_value = 1
+
+
+def _shape_hint(name: str, known: list[int]) -> str:
+    dims = ",".join(str(d if k and d > 0 else 1 if not k else "SIZE") for k, d in enumerate(known)) or "1,SIZE,..."
+    return f"Give it a size with --input-shape {name}={dims}."
+
+
+def constants_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """All initializers as arrays."""
+    arrays = {}
+    for tensor in model.graph.initializer:
+        check_tensor(tensor)
+        try:
+            arrays[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        except Exception as error:
+            raise ModelError(_first_line(error), where=f"initializer {tensor.name!r}") from error
+    return arrays

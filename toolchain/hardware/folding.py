@@ -1,0 +1,181 @@
+"""Chooses lanes, SIMD and PE of every node: the shortest interval that the board's budget allows.
+
+For a target T in cycles each node takes the cheapest folding whose steps do not exceed T. The total cost falls with
+growing T, so bisection over the step counts that occur finds the smallest T that fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from toolchain.codegen.kernel import Folding
+from toolchain.errors import ConfigurationError, PassError
+from toolchain.hardware.board import Resources
+from toolchain.hardware.network import WORD_BITS, lane_bits
+from toolchain.hardware.resources import Estimate, kernel_estimate
+from toolchain.ir import Graph, Node, TensorType
+from toolchain.ops.conv import Conv
+from toolchain.ops.gemm import Gemm
+from toolchain.ops.quantize import Quantize
+from toolchain.ops.reshape import Reshape
+from toolchain.quantization.configuration import Configuration, LayerConfiguration
+
+UNROLL = 4096
+"""HLS refuses to unroll or partition further."""
+DSP_SHARE, BRAM_SHARE, LUT_SHARE = 0.9, 0.9, 0.8
+"""How much of the part a design may take; the rest is routing and the processing system's interconnect."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One folding of a node: its cycles a frame and its modelled cost."""
+
+    folding: Folding
+    steps: int
+    cost: Estimate
+
+
+def divisors(number: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def options(graph: Graph, node: Node, layer: LayerConfiguration) -> list[Option]:
+    """All foldings of a node that the limits on words and unrolling allow, cheapest hardware first."""
+    types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
+    output = graph.types[node.name]
+    assert isinstance(output, TensorType)
+    found = []
+    for folding in _foldings(node, types, output):
+        if layer.simd not in (None, folding.lanes) or (
+            isinstance(node.operator, Conv | Gemm) and layer.pe not in (None, folding.pe)
+        ):
+            continue
+        kernels = node.operator.kernels(types, output, folding)
+        if any(port.bits > WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output)):
+            continue
+        cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
+        found.append(Option(folding, max(kernel.schedule.steps for kernel in kernels), cost))
+    if not found:
+        legal = sorted({f.lanes for f in _foldings(node, types, output)})
+        raise ConfigurationError(
+            f"no folding with simd={layer.simd} and pe={layer.pe} exists", where=node.layer, fix=f"simd may be {legal}."
+        )
+    return sorted(found, key=lambda option: (_weight(option.cost), option.steps))
+
+
+def _weight(cost: Estimate) -> float:
+    """One number for unlike resources; a DSP slice of current parts comes with about 130 LUTs, a BRAM36 with 300."""
+    return cost.dsp * 130 + cost.bram36 * 300 + cost.lut
+
+
+def _foldings(node: Node, types: tuple[TensorType, ...], output: TensorType) -> Iterable[Folding]:
+    operator = node.operator
+    if isinstance(operator, Conv):
+        per_group = types[0].shape[2] // operator.groups
+        if per_group == 1 and operator.groups > 1:
+            for lanes in divisors(operator.groups):
+                if lanes * operator.outputs // operator.groups <= UNROLL:
+                    yield Folding(lanes, lanes * operator.outputs // operator.groups)
+            return
+        yield from _matrix(per_group, operator.outputs // operator.groups)
+    elif isinstance(operator, Gemm):
+        yield from _matrix(*operator.weights.shape)
+    else:
+        limit = operator.lanes_divide(*(t.shape for t in types))
+        for lanes in divisors(math.gcd(limit, output.shape[-1] if output.shape else 1)):
+            if lanes <= UNROLL:
+                yield Folding(lanes, lanes)
+
+
+def _matrix(columns: int, rows: int) -> Iterable[Folding]:
+    for simd in divisors(columns):
+        for pe in divisors(rows):
+            if simd * pe <= UNROLL:
+                yield Folding(simd, pe)
+
+
+def fold(graph: Graph, resources: Resources, configuration: Configuration, interval: int = 0) -> dict[str, Folding]:
+    """A folding for every node but reshapes. `interval` > 0 asks for no more than that many cycles a frame, cheaply.
+
+    When nothing fits, the smallest design is returned; the caller's estimate shows what binds.
+    """
+    nodes = [node for node in graph.nodes if not isinstance(node.operator, Quantize | Reshape)]
+    table = {node.name: options(graph, node, configuration.layer(node.layer)) for node in nodes}
+    targets = sorted({option.steps for choices in table.values() for option in choices})
+    floor = max((min(o.steps for o in choices) for choices in table.values()), default=1)
+    targets = [t for t in targets if t >= floor] or [floor]
+
+    def chosen(target: int) -> dict[str, Option]:
+        return {name: next(o for o in choices if o.steps <= target) for name, choices in table.items()}
+
+    def fits(target: int) -> bool:
+        total = sum((option.cost for option in chosen(target).values()), Estimate())
+        return (
+            total.dsp <= DSP_SHARE * resources.dsp
+            and total.bram36 <= BRAM_SHARE * resources.bram36
+            and total.lut <= LUT_SHARE * resources.lut
+        )
+
+    low, high = 0, len(targets) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if fits(targets[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    target = max(targets[low], min(interval, targets[-1])) if interval else targets[low]
+    foldings = {name: option.folding for name, option in chosen(target).items()}
+    return _matched(graph, foldings, table, target)
+
+
+def _matched(
+    graph: Graph, foldings: dict[str, Folding], table: Mapping[str, list[Option]], target: int
+) -> dict[str, Folding]:
+    """Lets simple nodes take the lanes of the node before them where that is legal, so that nothing is repacked."""
+    result: dict[str, Folding] = {}
+    lanes_out: dict[str, int] = {}
+    for node in graph.nodes:
+        type = graph.types[node.name]
+        assert isinstance(type, TensorType)
+        if isinstance(node.operator, Quantize):
+            lanes_out[node.name] = _input_lanes(graph, node, foldings, target)
+            result[node.name] = Folding(lanes_out[node.name])
+            continue
+        before = lanes_out[node.inputs[0]]
+        if isinstance(node.operator, Reshape):
+            lanes_out[node.name] = before
+            continue
+        folding = foldings[node.name]
+        if not isinstance(node.operator, Conv | Gemm):
+            same = [o for o in table[node.name] if o.folding.lanes == before and o.steps <= target]
+            folding = same[0].folding if same else folding
+        result[node.name] = folding
+        lanes_out[node.name] = folding.pe if isinstance(node.operator, Conv | Gemm) else folding.lanes
+    return result
+
+
+def _input_lanes(graph: Graph, node: Node, foldings: Mapping[str, Folding], target: int) -> int:
+    """Elements a beat: as many as keep up with the target, a power of two bytes, and what the reader takes if it can."""
+    type = graph.types[node.name]
+    assert isinstance(type, TensorType)
+    legal = [
+        lanes
+        for lanes in divisors(type.size)
+        if (bits := lanes * lane_bits(type.width)) <= 512 and bits & (bits - 1) == 0 and lanes * type.width <= WORD_BITS
+    ]
+    if not legal:
+        raise PassError("no beat width fits", where=node.layer)
+    wanted = next((foldings[r.name].lanes for r in _readers(graph, node.name) if r.name in foldings), 1)
+    enough = [lanes for lanes in legal if type.size // lanes <= target] or [legal[-1]]
+    return wanted if wanted in enough else enough[0]
+
+
+def _readers(graph: Graph, name: str) -> Iterable[Node]:
+    for reader in graph.consumers[name]:
+        if isinstance(reader.operator, Reshape):
+            yield from _readers(graph, reader.name)
+        else:
+            yield reader

@@ -1,0 +1,303 @@
+"""The dataflow design of a program: processes (kernel calls) joined by streams."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import gcd
+
+from toolchain.codegen.kernel import Folding, Kernel, Port, Schedule, every, nest
+from toolchain.errors import PassError
+from toolchain.ir import Graph, Node, Shape, TensorType
+from toolchain.ops.quantize import Quantize
+
+WORD_BITS = 1024
+"""AP_INT_MAX_W of the vendor's headers: no word may be wider."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A FIFO. `depth` is chosen by the dataflow simulation."""
+
+    name: str
+    port: Port
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class Process:
+    """One kernel call. `node` names the program's node it belongs to."""
+
+    name: str
+    node: str
+    layer: str
+    kernel: Kernel
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """An input or output of the design: an AXI4-Stream with `lanes` elements a beat, each in `lane_bits` bits.
+
+    `sizes` and `strides` (5 each) walk the model's own layout in stream order.
+    """
+
+    name: str
+    identifier: str
+    value: str
+    type: TensorType
+    lanes: int
+    lane_bits: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The whole design, processes in execution order. `value_streams` names the first stream of each program value."""
+
+    name: str
+    processes: tuple[Process, ...]
+    streams: Mapping[str, Stream]
+    inputs: tuple[Terminal, ...]
+    outputs: tuple[Terminal, ...]
+    value_streams: Mapping[str, str] = field(default_factory=dict)
+
+    def with_depths(self, depths: Mapping[str, int]) -> Network:
+        streams = {name: replace(stream, depth=depths[name]) for name, stream in self.streams.items()}
+        return replace(self, streams=streams)
+
+
+KEYWORDS = frozenset(
+    "alignas alignof and asm auto bool break case catch char class const continue default delete do double else enum "
+    "explicit export extern false float for friend goto if inline int long mutable namespace new not operator or "
+    "private protected public register return short signed sizeof static struct switch template this throw true try "
+    "typedef typename union unsigned using virtual void volatile wchar_t while xor hls dct main std".split()
+)
+
+
+class Identifiers:
+    """C++ names for a model's names, which may hold anything."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def make(self, name: str) -> str:
+        """Letters, digits and single underscores, at most 48 long, unique, no keyword."""
+        stem = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_")[:48].rstrip("_") or "value"
+        if stem[0].isdigit() or stem.lower() in KEYWORDS:
+            stem = f"n_{stem}"
+        chosen, number = stem, 1
+        while chosen.lower() in self._taken:
+            number += 1
+            chosen = f"{stem}_{number}"
+        self._taken.add(chosen.lower())
+        return chosen
+
+
+class _Builder:
+    def __init__(self, graph: Graph, foldings: Mapping[str, Folding]) -> None:
+        self.graph = graph
+        self.foldings = foldings
+        self.names = Identifiers()
+        self.processes: list[Process] = []
+        self.streams: dict[str, Stream] = {}
+        self.value_streams: dict[str, str] = {}
+        self._ready: dict[str, list[str]] = {}
+        self._alias = _aliases(graph)
+
+    def build(self) -> Network:
+        name = self.names.make(self.graph.name)
+        inputs = [self._input(node) for node in self.graph.nodes if isinstance(node.operator, Quantize)]
+        for node in self.graph.nodes:
+            if not isinstance(node.operator, Quantize) and node.name not in self._alias:
+                self._node(node)
+        outputs = tuple(self._output(k) for k in range(len(self.graph.outputs)))
+        return Network(name, tuple(self.processes), self.streams, tuple(inputs), outputs, self.value_streams)
+
+    def _type(self, name: str) -> TensorType:
+        type = self.graph.types[name]
+        assert isinstance(type, TensorType)
+        return type
+
+    def _stream(self, name: str, port: Port) -> str:
+        if port.bits > WORD_BITS:
+            raise PassError(f"a word of {port.bits} bits is wider than {WORD_BITS}", where=name)
+        identifier = self.names.make(name)
+        self.streams[identifier] = Stream(identifier, port)
+        return identifier
+
+    def _process(self, name: str, node: Node, kernel: Kernel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+        self.processes.append(Process(self.names.make(name), node.name, node.layer, kernel, inputs, outputs))
+
+    def _input(self, node: Node) -> Terminal:
+        given = next(g for g in self.graph.inputs if g.name == node.inputs[0])
+        type = self._type(node.name)
+        lanes = self.foldings[node.name].lanes
+        terminal = self._terminal(given.name, node.name, type, lanes, given.axes, given.model_shape)
+        kernel = Kernel(
+            "read_axis",
+            "axis.h",
+            _axis_config(terminal),
+            (Port(type, lanes),),
+            Port(type, lanes),
+            Schedule.streaming(type.size // lanes),
+        )
+        stream = self._stream(given.name, Port(type, lanes))
+        self._process(f"read_{given.name}", node, kernel, (terminal.identifier,), (stream,))
+        self._finish(node, stream)
+        return terminal
+
+    def _terminal(self, name: str, value: str, type: TensorType, lanes: int, axes: Shape, model: Shape) -> Terminal:
+        strides = [1] * len(model)
+        for k in range(len(model) - 2, -1, -1):
+            strides[k] = strides[k + 1] * model[k + 1]
+        missing = 5 - len(axes)
+        return Terminal(
+            name,
+            self.names.make(f"{name}_axis"),
+            value,
+            type,
+            lanes,
+            lane_bits(type.width),
+            (1,) * missing + type.shape,
+            (0,) * missing + tuple(strides[a] for a in axes),
+        )
+
+    def _node(self, node: Node) -> None:
+        types = tuple(self._type(name) for name in node.inputs)
+        folding = self.foldings[node.name]
+        chain = node.operator.kernels(types, self._type(node.name), folding)
+        first = chain[0]
+        streams = tuple(
+            self._take(name, port, node) for name, port in zip(node.inputs, first.inputs, strict=True)
+        )
+        for position, kernel in enumerate(chain):
+            last = position == len(chain) - 1
+            name = node.name if last else f"{node.name}_to_{chain[position + 1].function}"
+            out = self._stream(name, kernel.output)
+            self._process(f"{node.name}_{kernel.function}", node, kernel, streams, (out,))
+            streams = (out,)
+        self._finish(node, streams[0])
+
+    def _finish(self, node: Node, stream: str) -> None:
+        """Gives every reader of a value its own stream."""
+        self.value_streams[node.name] = stream
+        readers = self._readers(node.name)
+        port = self.streams[stream].port
+        ready = [stream]
+        while len(ready) < readers:
+            source = ready.pop()
+            count = min(3, readers - len(ready))
+            copies = tuple(self._stream(f"{node.name}_copy", port) for _ in range(count))
+            config: dict[str, int | str] = {"COUNT": port.words, "BITS": port.bits}
+            kernel = Kernel("fork", "fork.h", config, (port,), port, Schedule.streaming(port.words))
+            self._process(f"{node.name}_fork", node, kernel, (source,), copies)
+            ready += copies
+        self._ready[node.name] = ready
+
+    def _readers(self, name: str) -> int:
+        """How many streams of a value are read: its nodes and outputs, through reshapes too."""
+        count = sum(output.value == name for output in self.graph.outputs)
+        for reader in self.graph.consumers[name]:
+            count += self._readers(reader.name) if reader.name in self._alias else 1
+        return count
+
+    def _take(self, name: str, port: Port, node: Node) -> str:
+        """A stream of the value with the lanes that the reader wants."""
+        source = self._ready[self._alias.get(name, name)].pop(0)
+        have, want = self.streams[source].port.lanes, port.lanes
+        if have == want:
+            return source
+        steps = [want] if have % want == 0 or want % have == 0 else [gcd(have, want), want]
+        for lanes in steps:
+            source = self._repack(source, lanes, node)
+        return source
+
+    def _repack(self, source: str, lanes: int, node: Node) -> str:
+        given = self.streams[source].port
+        kernel = repack(given, lanes)
+        out = self._stream(f"{source}_x{lanes}", kernel.output)
+        self._process(f"{source}_repack", node, kernel, (source,), (out,))
+        return out
+
+    def _output(self, index: int) -> Terminal:
+        output = self.graph.outputs[index]
+        value = self._alias.get(output.value, output.value)
+        type = self._type(output.value)
+        model = output_shape(type.shape, output.axes)
+        node = self.graph.by_name[value]
+        source = self._ready[value].pop(0)
+        port = self.streams[source].port
+        while (port.lanes * lane_bits(type.width)) & (port.lanes * lane_bits(type.width) - 1) or (
+            port.lanes * lane_bits(type.width) > 512
+        ):
+            # Beats are a power of two of bytes, so that a DMA engine takes them.
+            lanes = next(n for n in range(port.lanes - 1, 0, -1) if port.lanes % n == 0)
+            source = self._repack(source, lanes, node)
+            port = self.streams[source].port
+        back = tuple(output.axes.index(k) for k in range(len(model)))
+        terminal = self._terminal(output.name, output.value, type, port.lanes, back, model)
+        kernel = Kernel(
+            "write_axis", "axis.h", _axis_config(terminal), (port,), port, Schedule.streaming(port.words)
+        )
+        self._process(f"write_{output.name}", node, kernel, (source,), (terminal.identifier,))
+        return terminal
+
+
+def output_shape(shape: Shape, axes: Shape) -> Shape:
+    return tuple(shape[a] for a in axes)
+
+
+def lane_bits(width: int) -> int:
+    """Bits that an element takes on the bus: 8, 16, 32 or 64."""
+    return next(bits for bits in (8, 16, 32, 64) if width <= bits)
+
+
+def _axis_config(terminal: Terminal) -> dict[str, int | str]:
+    return {
+        "COUNT": terminal.type.size // terminal.lanes,
+        "LANES": terminal.lanes,
+        "LANE_BITS": terminal.lane_bits,
+        "element_t": terminal.type.cpp,
+    }
+
+
+def repack(given: Port, lanes: int) -> Kernel:
+    """The kernel that changes the lanes of a stream; one number divides the other."""
+    size, narrow = given.type.size, min(given.lanes, lanes)
+    steps = size // narrow
+    if given.lanes > lanes:
+        parts = given.lanes // lanes
+        schedule = Schedule(steps, (nest((size // given.lanes, parts)),), every(steps))
+    else:
+        parts = lanes // given.lanes
+        schedule = Schedule(steps, (every(steps),), nest((size // lanes, parts), start=parts - 1))
+    config: dict[str, int | str] = {
+        "COUNT": size,
+        "IN_LANES": given.lanes,
+        "OUT_LANES": lanes,
+        "BITS": given.type.width,
+    }
+    return Kernel("repack", "repack.h", config, (given,), Port(given.type, lanes), schedule)
+
+
+def _aliases(graph: Graph) -> dict[str, str]:
+    """Values that are the same stream as another one (reshapes), to the value that makes it."""
+    from toolchain.ops.reshape import Reshape
+
+    alias: dict[str, str] = {}
+    for node in graph.nodes:
+        if isinstance(node.operator, Reshape):
+            alias[node.name] = alias.get(node.inputs[0], node.inputs[0])
+    return alias
+
+
+def build_network(graph: Graph, foldings: Mapping[str, Folding]) -> Network:
+    """Kernels of every node, forks where a value is read more than once, repacking where lanes differ.
+
+    `foldings` has an entry for every node but reshapes. FIFO depths are 2; `dataflow.size_fifos` chooses them.
+    """
+    return _Builder(graph, foldings).build()

@@ -1,0 +1,81 @@
+"""Modelled resources of a design. Every figure is an estimate before synthesis; `docs/hardware.md` says from what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolchain.codegen.kernel import Cost, Kernel
+from toolchain.hardware.network import Network
+
+LUTRAM_WORDS = 64
+"""Memories up to this depth are built from LUTs."""
+PROCESS_LUT = 120
+"""Control logic of one pipelined loop with its stream handshakes."""
+NARROW = 3
+"""A multiplier with an operand of so few bits goes into LUTs."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """DSP slices, BRAM36 blocks (halves are BRAM18), LUTs and flip-flops."""
+
+    dsp: int = 0
+    bram36: float = 0
+    lut: int = 0
+    ff: int = 0
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(
+            self.dsp + other.dsp, self.bram36 + other.bram36, self.lut + other.lut, self.ff + other.ff
+        )
+
+
+def multiplier(a: int, b: int) -> Estimate:
+    """One product of `a` and `b` bits: DSP48 slices of 25 x 18 (two's complement), or LUTs for very narrow ones."""
+    wide, narrow = max(a, b), min(a, b)
+    if narrow <= NARROW:
+        return Estimate(lut=wide * narrow)
+    return Estimate(dsp=-(-wide // 25) * -(-narrow // 18))
+
+
+def memory(words: int, bits: int) -> Estimate:
+    """One memory with a read and a write port."""
+    if words <= LUTRAM_WORDS or words * bits <= 1024:
+        return Estimate(lut=-(-words // 32) * bits // 2 + bits)
+    halves = min(
+        -(-words // depth) * -(-bits // width)
+        for depth, width in ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+    )
+    return Estimate(bram36=halves / 2)
+
+
+def cost_of(cost: Cost) -> Estimate:
+    total = Estimate(lut=cost.lut)
+    for count, a, b in cost.multipliers:
+        one = multiplier(a, b)
+        total += Estimate(one.dsp * count, one.bram36 * count, one.lut * count + (a + b) * count, one.ff * count)
+    for words, bits in cost.memories:
+        total += memory(words, bits)
+    return total
+
+
+def kernel_estimate(kernel: Kernel) -> Estimate:
+    total = cost_of(kernel.cost) + Estimate(lut=PROCESS_LUT)
+    registers = kernel.output.bits + sum(port.bits for port in kernel.inputs)
+    return total + Estimate(ff=total.lut + 2 * registers)
+
+
+def fifo_estimate(depth: int, bits: int) -> Estimate:
+    """A FIFO; depth 2 is two registers."""
+    if depth <= 2:
+        return Estimate(lut=20, ff=2 * bits)
+    return memory(depth, bits) + Estimate(lut=40, ff=40)
+
+
+def network_estimate(network: Network) -> Estimate:
+    total = Estimate()
+    for process in network.processes:
+        total += kernel_estimate(process.kernel)
+    for stream in network.streams.values():
+        total += fifo_estimate(stream.depth, stream.port.bits)
+    return total

@@ -1,0 +1,22 @@
+"""The intermediate representation: fixed-point types, tensors, nodes, graphs, and their textual form."""
+
+from toolchain.ir.constant import Array, Constant
+from toolchain.ir.fixed import FixedType, Overflow, Rounding
+from toolchain.ir.graph import Graph, Input, Node, Output
+from toolchain.ir.types import RealType, Shape, TensorType, Type
+
+__all__ = [
+    "Array",
+    "Constant",
+    "FixedType",
+    "Graph",
+    "Input",
+    "Node",
+    "Output",
+    "Overflow",
+    "RealType",
+    "Rounding",
+    "Shape",
+    "TensorType",
+    "Type",
+]

@@ -1,0 +1,54 @@
+"""Immutable arrays that an operator holds as fields: weights, biases, tables."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Constant:
+    """An array that never changes. Two constants are equal when type, shape and every element are.
+
+    Integers are held as int64 (or Python integers where they do not fit), real values as float64.
+    """
+
+    __slots__ = ("__dict__", "array")
+
+    def __init__(self, values: npt.ArrayLike) -> None:
+        array = np.array(values)
+        if array.dtype.kind in "iub":
+            array = array.astype(np.int64)
+        elif array.dtype.kind == "f":
+            array = array.astype(np.float64)
+        array.flags.writeable = False
+        self.array: Array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def is_integer(self) -> bool:
+        return self.array.dtype.kind != "f"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of type, shape and contents."""
+        head = f"{self.array.dtype.str}{self.array.shape}".encode()
+        body = repr(self.array.tolist()).encode() if self.array.dtype == object else np.ascontiguousarray(self.array)
+        return hashlib.sha256(head + bytes(memoryview(body).cast("B") if self.array.size else b"")).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Constant({self.array.dtype}{list(self.shape)})"

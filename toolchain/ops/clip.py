@@ -1,0 +1,113 @@
+"""Limits: Relu, Relu6 and Clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolchain.codegen.elementwise import elementwise
+from toolchain.codegen.kernel import Cost, Folding, Kernel
+from toolchain.errors import ModelError
+from toolchain.ir import Array, FixedType, Node, Shape, TensorType
+from toolchain.ops.base import Operator, Sample, importer, operator
+
+if TYPE_CHECKING:
+    from toolchain.frontends.importer import Importer, OnnxNode
+    from toolchain.quantization.lowering import Lowering
+    from toolchain.simulation.render import Renderer
+
+
+@operator
+@dataclass(frozen=True)
+class Clip(Operator):
+    """y = min(max(x, low), high); None leaves an end open. Integer bounds stand on the grid of x.
+
+    Only with `low` 0 (Relu) does it take a tensor with several binary points.
+    """
+
+    low: float | None
+    high: float | None
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    @property
+    def is_relu(self) -> bool:
+        return self.low == 0 and self.high is None
+
+    def limits(self, given: TensorType) -> tuple[int, int]:
+        """Raw bounds, those of the range where an end is open."""
+        low = given.low if self.low is None else int(self.low)
+        high = given.high if self.high is None else int(self.high)
+        return low, max(low, high)
+
+    def ranges(self, *inputs: TensorType) -> TensorType:
+        (given,) = inputs
+        if not self.is_relu:
+            given.fraction  # noqa: B018 - raises when there are several binary points
+        low, high = self.limits(given)
+        return TensorType.holding(
+            given.shape, min(max(given.low, low), high), max(min(given.high, high), low), given.fractions
+        )
+
+    def evaluate(self, *inputs: Array) -> Array:
+        values = inputs[0]
+        if self.low is not None:
+            values = np.maximum(values, values.dtype.type(self.low) if values.dtype != object else int(self.low))
+        if self.high is not None:
+            values = np.minimum(values, values.dtype.type(self.high) if values.dtype != object else int(self.high))
+        return values
+
+    def permuted(self, axes: tuple[int, ...], rank: int) -> Operator | None:
+        return self
+
+    def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
+        if self.is_relu:
+            return lowering.add(node, self, inputs)
+        value = lowering.narrow(inputs[0], like=node)
+        fraction = lowering.type(value).fraction
+        return lowering.add(node, Clip(_on_grid(self.low, fraction), _on_grid(self.high, fraction)), (value,))
+
+    def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
+        if self.is_relu:
+            return renderer.op("Relu", inputs[0])
+        return renderer.clip(inputs[0], *self.limits(renderer.integer_type(node.inputs[0])))
+
+    def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
+        low, high = self.limits(inputs[0])
+        cost = Cost(lut=folding.lanes * inputs[0].width)
+        return [elementwise("clip", inputs, output, folding, {"LOW": low, "HIGH": high}, cost=cost)]
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        given = TensorType.of((3, 4), FixedType(9, 4))
+        yield Sample(cls(0, None), (TensorType((2, 3), 9, True, (1, 2, 3), -256, 255),))
+        yield Sample(cls(0, 96), (given,))
+        yield Sample(cls(-17, 100), (given,))
+        yield Sample(cls(None, int(rng.integers(-90, 90))), (given,))
+
+
+def _on_grid(bound: float | None, fraction: int) -> int | None:
+    return None if bound is None else int(np.floor(bound * 2.0**fraction + 0.5))
+
+
+@importer("Relu")
+def import_relu(importing: Importer, node: OnnxNode) -> None:
+    importing.bind(node, importing.add(node, Clip(0, None), importing.value(node, 0)))
+
+
+@importer("Clip")
+def import_clip(importing: Importer, node: OnnxNode) -> None:
+    bounds: list[float | None] = []
+    for index, what in ((1, "min"), (2, "max")):
+        given = importing.constant(node, index, what) if node.has(index) else None
+        bound = None if given is None else float(given.reshape(-1)[0])
+        # Exporters write the largest float for an open end.
+        bounds.append(None if bound is None or abs(bound) >= np.finfo(np.float32).max else bound)
+    low, high = bounds
+    if low is not None and high is not None and low > high:
+        raise ModelError(f"has a minimum {low} above its maximum {high}")
+    importing.bind(node, importing.add(node, Clip(low, high), importing.value(node, 0)))

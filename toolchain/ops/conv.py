@@ -1,0 +1,238 @@
+"""2-D convolution, grouped and depthwise forms included; 1-D convolutions run as one row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolchain.codegen.kernel import Cost, Folding, Kernel, Port, Schedule, integer_array, integer_type, nest, packed_chunks
+from toolchain.codegen.windows import matrix_vector, sliding_window
+from toolchain.errors import ModelError
+from toolchain.frontends.windows import import_window, windowed
+from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
+from toolchain.ir.window import Window
+from toolchain.ops.base import Operator, Sample, importer, operator
+
+if TYPE_CHECKING:
+    from toolchain.frontends.importer import Importer, OnnxNode
+    from toolchain.quantization.lowering import Lowering
+    from toolchain.simulation.render import Renderer
+
+CHUNK = 64 << 20
+"""Bytes of unfolded windows that `evaluate` holds at once."""
+
+
+@operator
+@dataclass(frozen=True)
+class Conv(Operator):
+    """y[n, oy, ox, m] = bias[m] + sum over ky, kx, c of x[n, ...] * weights[ky, kx, c, m].
+
+    `weights` has the shape (kernel rows, kernel columns, channels / groups, output channels). With integer weights
+    `fractions` holds their binary point per output channel (or one for all) and `weight_type` their format.
+    """
+
+    weights: Constant
+    bias: Constant
+    window: Window
+    groups: int = 1
+    weight_type: FixedType | None = None
+    fractions: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        return self.weights.shape[3]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        rows, columns = self.window.output(inputs[0])
+        if inputs[0][2] != self.weights.shape[2] * self.groups:
+            raise ModelError(f"has weights for {self.weights.shape[2] * self.groups} channels, the input has {inputs[0][2]}")
+        return rows, columns, self.outputs
+
+    def ranges(self, *inputs: TensorType) -> TensorType:
+        (given,) = inputs
+        low, high = (min(given.low, 0), max(given.high, 0)) if self.window.is_padded else (given.low, given.high)
+        weights, bias = self.weights.array, self.bias.array
+        positive = weights.clip(min=0).sum(axis=(0, 1, 2))
+        negative = weights.clip(max=0).sum(axis=(0, 1, 2))
+        lows = [int(p) * low + int(n) * high + int(b) for p, n, b in zip(positive, negative, bias, strict=True)]
+        highs = [int(p) * high + int(n) * low + int(b) for p, n, b in zip(positive, negative, bias, strict=True)]
+        points = tuple(f + given.fraction for f in self.fractions)
+        return TensorType.holding(self.shape(given.shape), min(lows), max(highs), points)
+
+    def bound(self, *inputs: TensorType) -> int:
+        magnitude = inputs[0].magnitude
+        sums = np.abs(self.weights.array).sum(axis=(0, 1, 2))
+        return max(magnitude, *(int(s) * magnitude + abs(int(b)) for s, b in zip(sums, self.bias.array, strict=True)))
+
+    def evaluate(self, *inputs: Array) -> Array:
+        values = inputs[0]
+        rows, columns, outputs = self.shape(values.shape[1:])
+        weights, bias = self.weights.array.astype(values.dtype), self.bias.array.astype(values.dtype)
+        result = np.empty((len(values), rows, columns, outputs), dtype=values.dtype)
+        bytes_each = rows * columns * self.window.taps * values.shape[3] * max(values.dtype.itemsize, 8)
+        step = max(1, CHUNK // bytes_each)
+        for start in range(0, len(values), step):
+            patches = self.window.patches(values[start : start + step], 0)
+            result[start : start + step] = self._products(patches, weights) + bias
+        return result
+
+    def _products(self, patches: Array, weights: Array) -> Array:
+        channels, group_outputs = weights.shape[2], self.outputs // self.groups
+        if channels == 1 and self.groups > 1:
+            shaped = weights[:, :, 0].reshape(*self.window.kernel, self.groups, group_outputs)
+            total = sum(
+                patches[:, :, :, y, x, :, None] * shaped[y, x]
+                for y in range(self.window.kernel[0])
+                for x in range(self.window.kernel[1])
+            )
+            return np.asarray(total).reshape(*patches.shape[:3], self.outputs)
+        parts = []
+        for group in range(self.groups):
+            part = patches[..., group * channels : (group + 1) * channels]
+            matrix = weights[..., group * group_outputs : (group + 1) * group_outputs].reshape(-1, group_outputs)
+            parts.append(part.reshape(-1, len(matrix)) @ matrix)
+        joined = parts[0] if self.groups == 1 else np.concatenate(parts, axis=1)
+        return joined.reshape(*patches.shape[:3], self.outputs)
+
+    def scaled(self, scale: Array, offset: Array) -> Conv:
+        """The real convolution followed by y * scale + offset per output channel."""
+        return replace(
+            self,
+            weights=Constant(self.weights.array * scale),
+            bias=Constant(self.bias.array * scale + offset),
+        )
+
+    def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
+        value = lowering.narrow(inputs[0])
+        weights, fractions, weight_type = lowering.weights(node, self.weights.array)
+        return lowering.linear(
+            node,
+            value,
+            self.bias.array,
+            fractions,
+            lambda bias: replace(
+                self, weights=Constant(weights), bias=bias, weight_type=weight_type, fractions=fractions
+            ),
+        )
+
+    def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
+        scale, offset, finish = renderer.epilogue(node)
+        top, left, bottom, right = self.window.pads
+        weights = (self.weights.array * scale).transpose(3, 2, 0, 1)
+        value = renderer.op(
+            "Conv",
+            inputs[0],
+            renderer.constant(weights),
+            renderer.constant(self.bias.array * scale + offset),
+            strides=self.window.strides,
+            dilations=self.window.dilations,
+            pads=(top, left, bottom, right),
+            kernel_shape=self.window.kernel,
+            group=self.groups,
+        )
+        return finish(value)
+
+    def multiplications(self, *inputs: Shape) -> int:
+        rows, columns, _ = self.shape(*inputs)
+        return rows * columns * math.prod(self.weights.shape)
+
+    def parameters(self) -> int:
+        return math.prod(self.weights.shape) + (self.outputs if self.bias.array.any() else 0)
+
+    def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
+        (given,) = inputs
+        assert self.weight_type is not None
+        depthwise = self.weights.shape[2] == 1 and self.groups > 1
+        chain = []
+        lanes = folding.lanes
+        if not (self.window.is_pointwise() or self.window.covers(given.shape)) or (depthwise and self.window.taps > 1):
+            block = lanes if depthwise else given.shape[2] // self.groups
+            chain.append(sliding_window(given, self.window, lanes, block, padding=0))
+        source = chain[-1].output if chain else Port(given, lanes)
+        if depthwise:
+            chain.append(self._depthwise(given, source, output, lanes))
+        else:
+            matrix = self.weights.array.reshape(-1, self.groups, self.outputs // self.groups).transpose(1, 2, 0)
+            pixels = output.shape[0] * output.shape[1]
+            chain.append(
+                matrix_vector(given, source, output, pixels, matrix, self.bias.array, self.weight_type, folding)
+            )
+        return chain
+
+    def _depthwise(self, given: TensorType, source: Port, output: TensorType, lanes: int) -> Kernel:
+        assert self.weight_type is not None
+        multiplier, taps = self.outputs // self.groups, self.window.taps
+        blocks, pixels = self.groups // lanes, output.shape[0] * output.shape[1]
+        width = self.weight_type.width
+
+        def elements() -> Array:
+            shaped = self.weights.array.reshape(taps, blocks, lanes * multiplier)
+            return shaped.transpose(1, 0, 2).reshape(blocks * taps, lanes * multiplier)
+
+        return Kernel(
+            "depthwise",
+            "depthwise.h",
+            {
+                "PIXELS": pixels,
+                "CHANNELS": self.groups,
+                "LANES": lanes,
+                "TAPS": taps,
+                "MULTIPLIER": multiplier,
+                "input_t": given.cpp,
+                "weight_t": integer_type(width, self.weight_type.signed),
+                "output_t": output.cpp,
+            },
+            (source,),
+            Port(output, lanes * multiplier),
+            Schedule(
+                pixels * blocks * taps,
+                (nest((pixels * blocks * taps, 1)),),
+                nest((pixels * blocks, taps), start=taps - 1),
+            ),
+            {"weights": packed_chunks(elements, width), "bias": integer_array(self.bias.array)},
+            Cost(((lanes * multiplier, given.width, width),), ((blocks * taps, lanes * multiplier * width),)),
+        )
+
+    @classmethod
+    def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
+        for kernel, strides, dilations, groups, multiplier in (
+            ((3, 3), (1, 1), (1, 1), 1, 5),
+            ((1, 1), (1, 1), (1, 1), 1, 4),
+            ((2, 3), (2, 1), (1, 2), 2, 2),
+            ((3, 3), (2, 2), (1, 1), 4, 1),
+            ((1, 2), (1, 3), (1, 1), 4, 2),
+            ((5, 5), (1, 1), (1, 1), 1, 3),
+        ):
+            pads = tuple(int(p) for p in rng.integers(0, min(kernel) + 1, 4))
+            window = Window(kernel, strides, dilations, (pads[0], pads[1], pads[2], pads[3]))
+            outputs = groups * multiplier
+            bits = int(rng.integers(2, 9))
+            weight_type = FixedType(bits, 1)
+            weights = rng.integers(weight_type.low, weight_type.high + 1, (*kernel, 4 // groups, outputs))
+            fractions = tuple(int(f) for f in rng.integers(0, 6, outputs))
+            bias = Constant(rng.integers(-50, 50, outputs))
+            given = TensorType.of((6, 7, 4), FixedType(int(rng.integers(1, 9)), 4, bool(rng.integers(2))))
+            yield Sample(cls(Constant(weights), bias, window, groups, weight_type, fractions), (given,))
+
+
+@importer("Conv")
+def import_conv(importing: Importer, node: OnnxNode) -> None:
+    """ONNX weights are (M, C/group, kernel...)."""
+    weights = importing.constant(node, 1, "the kernel")
+    groups = node.attribute("group", 1)
+    outputs = weights.shape[0]
+    if weights.ndim not in (3, 4) or outputs % groups:
+        raise ModelError(f"has a kernel of shape {list(weights.shape)} for {groups} groups")
+    node.ignore("kernel_shape")
+    bias = importing.constant(node, 2, "the bias") if node.has(2) else np.zeros(outputs)
+
+    def make(window: Window) -> Conv:
+        shaped = weights.reshape(*weights.shape[:2], -1, weights.shape[-1])
+        return Conv(Constant(shaped.transpose(2, 3, 1, 0).astype(float)), Constant(bias.astype(float)), window, groups)
+
+    kernel = weights.shape[2:]
+    windowed(importing, node, make, import_window(importing, node, kernel))

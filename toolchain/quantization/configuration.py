@@ -1,0 +1,119 @@
+"""What a user may fix by hand: bits, and formats per layer in a TOML file."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from toolchain.errors import ConfigurationError, ToolchainError
+from toolchain.ir import FixedType
+
+Pack = Literal["none", "auto", "dct", "spatial"]
+Execute = Literal["auto", "spatial", "frequency"]
+
+
+class LayerConfiguration(BaseModel):
+    """Forced choices for one layer; the formats in the field's notation, `fixed<8,3,RND,SAT>`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    weight: FixedType | None = None
+    input: FixedType | None = None
+    output: FixedType | None = None
+    accumulator: FixedType | None = None
+    pack: Pack | None = None
+    execute: Execute | None = None
+    pe: int | None = Field(None, ge=1)
+    simd: int | None = Field(None, ge=1)
+
+    @field_validator("weight", "input", "output", "accumulator", mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return FixedType.parse(value)
+            except ToolchainError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("weight")
+    @classmethod
+    def _weight_bits(cls, value: FixedType | None) -> FixedType | None:
+        if value is not None and value.width > 32:
+            raise ValueError(f"{value} is wider than the 32 bits that weights may have")
+        return value
+
+
+class Configuration(BaseModel):
+    """Defaults of the compiler and forced choices per layer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight_bits: int = Field(8, ge=2, le=16)
+    activation_bits: int = Field(8, ge=2, le=24)
+    pack: Pack = "auto"
+    execute: Execute = "auto"
+    layers: dict[str, LayerConfiguration] = Field(default_factory=dict)
+
+    def layer(self, name: str) -> LayerConfiguration:
+        return self.layers.get(name, LayerConfiguration())
+
+
+def load_configuration(path: Path | None, **overrides: Any) -> Configuration:
+    """Reads `FILE.toml`; `overrides` (from the command line) win where they are not None.
+
+    Raises ConfigurationError for unknown keys, naming the nearest known one, and for values out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text())
+        except OSError as error:
+            raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"is not valid TOML: {error}", where=path.name) from None
+        _known(content, ("model", "layers"), path.name)
+        model = _table(content.get("model", {}), f"{path.name} [model]")
+        _known(model, ("weight_bits", "activation_bits", "pack", "execute"), f"{path.name} [model]")
+        layers = _table(content.get("layers", {}), f"{path.name} [layers]")
+        for name, layer in layers.items():
+            where = f'{path.name} [layers."{name}"]'
+            _known(_table(layer, where), tuple(LayerConfiguration.model_fields), where)
+        values = {**model, "layers": layers}
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Configuration.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(
+            f"{place}: {first['msg'].removeprefix('Value error, ')}", where=path.name if path else None
+        ) from None
+
+
+def check_layers(configuration: Configuration, names: list[str]) -> None:
+    """Every configured layer has to exist. Raises ConfigurationError naming the nearest one."""
+    for name in configuration.layers:
+        if name not in names:
+            raise ConfigurationError(f"the model has no layer {name!r}", fix=_nearest(name, names))
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigurationError("is not a table", where=where)
+    return value
+
+
+def _known(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigurationError(f"the key {key!r} is unknown", where=where, fix=_nearest(key, list(known)))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.4)
+    return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known[:20])}."

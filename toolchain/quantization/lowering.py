@@ -1,0 +1,313 @@
+"""From a real graph and calibration inputs to an integer program: the lossy part of the compiler.
+
+Nodes are lowered in execution order. Beside the real value of each node runs the value that the integer program gives
+on the same inputs, so that formats are chosen, biases corrected and saturations counted on what hardware will see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolchain.errors import CalibrationError, PassError
+from toolchain.frontends.importer import unique
+from toolchain.ir import Array, Constant, FixedType, Graph, Input, Node, Output, TensorType
+from toolchain.ops.base import Operator
+from toolchain.ops.quantize import Quantize
+from toolchain.ops.requantize import Requantize
+from toolchain.quantization.configuration import Configuration
+from toolchain.quantization.formats import choose_format, dyadic_grid
+from toolchain.quantization.weights import quantize_weights, weights_in_format
+
+OUTPUT_BITS = 16
+"""Width of what leaves the program, unless activations are wider: nobody multiplies it, and ties cost accuracy."""
+ROWS = 256
+"""Calibration rows that choices are made on."""
+ELEMENTS = 1 << 26
+"""Elements that one value may have over all calibration rows."""
+EXACT_FLOAT = 1 << 53
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An integer program and what its making cost.
+
+    `saturations` counts the calibration values that saturated in each Requantize or Quantize; `errors` gives the
+    relative error of each real layer's output: root mean square of the difference over that of the real values.
+    """
+
+    graph: Graph
+    saturations: Mapping[str, int]
+    errors: Mapping[str, float]
+
+
+class Lowering:
+    """The program under construction, as `Operator.lower` sees it."""
+
+    def __init__(self, graph: Graph, configuration: Configuration) -> None:
+        self.graph = graph
+        self.configuration = configuration
+        self.nodes: list[Node] = []
+        self.types: dict[str, TensorType] = {}
+        self.saturations: dict[str, int] = {}
+        self._values: dict[str, Array] = {}
+        self._real: dict[str, Array] = {}
+        self._origin: dict[str, str] = {}
+        self._narrowed: dict[tuple[str, FixedType], str] = {}
+        self._taken: dict[str, None] = {}
+        self._tail = _tail(graph)
+
+    # What operators use.
+
+    def add(
+        self, node: Node, operator: Operator, inputs: tuple[str, ...], part: str = "", partial: bool = False
+    ) -> str:
+        """Appends an integer operator for the real `node`, evaluates it, and returns the name of its value."""
+        name = unique(f"{node.name}/{part}" if part else node.name, self._taken)
+        types = tuple(self.types[value] for value in inputs)
+        inferred = operator.typed(types)
+        if not isinstance(inferred, TensorType):
+            raise PassError("an integer operator gave a real value", where=node.name)
+        arrays = [self._values[value] for value in inputs]
+        if operator.bound(*types) >= EXACT_FLOAT:
+            arrays = [array.astype(object) for array in arrays]
+        values = operator.evaluate(*arrays)
+        self._append(Node(name, operator, inputs, node.layer or node.name), inferred, values, node.name)
+        return name
+
+    def type(self, value: str) -> TensorType:
+        return self.types[value]
+
+    def width(self, node: Node) -> int:
+        """Bits of a node's output: those of activations, more on the way to a model output."""
+        return self._width(node.name)
+
+    def format(self, node: Node, signed: bool | None = None) -> FixedType:
+        """The format that suits the real output of `node`."""
+        real = self._real[node.name]
+        return choose_format(real, self._width(node.name), bool(real.min(initial=0) < 0) if signed is None else signed)
+
+    def narrow(self, value: str, like: Node | None = None) -> str:
+        """The value with one binary point and no more bits than activations may have.
+
+        The format suits the real values that `value` stands for, or those of the output of `like`.
+        """
+        origin = like.name if like else self._origin[value]
+        given = self.types[value]
+        if given.is_scalar and given.width <= self._width(origin):
+            return value
+        real = self._real[origin]
+        signed = bool(real.min(initial=0) < 0) if like else given.low < 0
+        return self.to_format(value, choose_format(real, self._width(origin), signed))
+
+    def aligned(self, value: str) -> str:
+        """The value with one binary point, nothing lost."""
+        given = self.types[value]
+        if given.is_scalar:
+            return value
+        finest = max(given.fractions)
+        low = min(given.low << (finest - f) for f in given.fractions)
+        high = max(given.high << (finest - f) for f in given.fractions)
+        exact = TensorType.holding(given.shape, min(low, 0), max(high, 0), (finest,))
+        return self.to_format(value, FixedType(exact.width, exact.width - finest, exact.signed))
+
+    def to_format(self, value: str, type: FixedType) -> str:
+        """The value in exactly this format, requantized when it is not."""
+        given = self.types[value]
+        if given.is_scalar and given.fixed == FixedType(type.width, type.integer, type.signed):
+            return value
+        key = (value, type)
+        if key not in self._narrowed:
+            operator = Requantize.between(given, type)
+            name = unique(f"{value}/requantize", self._taken)
+            node = Node(name, operator, (value,), self.node(value).layer)
+            inferred = operator.typed((given,))
+            assert isinstance(inferred, TensorType)
+            values = self._values[value]
+            self.saturations[name] = operator.overflows(values)
+            self._append(node, inferred, operator.evaluate(values), self._origin[value])
+            self._narrowed[key] = name
+        return self._narrowed[key]
+
+    def weights(self, node: Node, weights: Array) -> tuple[Array, tuple[int, ...], FixedType]:
+        """Integer weights, their fraction bits per output channel, and their format (the widest channel's)."""
+        forced = self.configuration.layer(node.layer).weight
+        if forced:
+            return weights_in_format(weights, forced), (forced.fraction,) * weights.shape[-1], forced
+        width = self.configuration.weight_bits
+        integers, fractions = quantize_weights(weights, width)
+        return integers, fractions, FixedType(width, width - min(fractions), True)
+
+    def linear(
+        self,
+        node: Node,
+        value: str,
+        bias: Array,
+        fractions: tuple[int, ...],
+        make: Callable[[Constant], Operator],
+    ) -> str:
+        """Adds a linear operator with its bias on the accumulator's grid, corrected for the mean error of the weights.
+
+        `make` gives the operator for a raw bias. The correction is the mean over calibration of the real output minus
+        the integer one, per output channel, shrunk towards zero where its own standard error is large.
+        """
+        points = np.array([f + self.types[value].fraction for f in fractions])
+        raw = _round_half_up(np.ldexp(bias, points))
+        given = self.types[value]
+        trial = make(Constant(raw))
+        arrays = self._values[value]
+        if trial.bound(given) >= EXACT_FLOAT:
+            arrays = arrays.astype(object)
+        got = np.ldexp(trial.evaluate(arrays).astype(np.float64), -points)
+        difference = (self._real[node.name] - got).reshape(-1, got.shape[-1])
+        mean, count = difference.mean(axis=0), len(self._real[node.name])
+        noise = difference.var(axis=0) / max(count, 1)
+        kept = np.clip(1 - noise / np.maximum(np.square(mean), 1e-300), 0, 1)
+        corrected = _round_half_up(np.ldexp(bias + mean * kept, points))
+        return self.add(node, make(Constant(corrected)), (value,))
+
+    # The run.
+
+    def run(self, calibration: Mapping[str, Array], progress: Progress | None = None) -> Lowered:
+        inputs, values = [], {}
+        for given in self.graph.inputs:
+            self._taken[given.name] = None
+            real = given.from_model(calibration[given.name])
+            inputs.append(given)
+            values[given.name] = self._quantize(given, real)
+        errors = {}
+        for position, (node, dying) in enumerate(self.graph.last_uses()):
+            if progress:
+                progress(node.layer, position, len(self.graph.nodes))
+            self._real[node.name] = node.operator.evaluate(*(self._real[name] for name in node.inputs))
+            try:
+                values[node.name] = self._lower(node, tuple(values[name] for name in node.inputs))
+            except PassError as error:
+                error.where = error.where or node.layer
+                raise
+            errors[node.layer] = self._error(node, values[node.name])
+            for name in dying:
+                self._forget(name)
+        outputs = []
+        for output in self.graph.outputs:
+            value = self._as_output(values[output.value])
+            outputs.append(Output(output.name, value, output.axes))
+        graph = Graph(self.graph.name, tuple(inputs), tuple(self.nodes), tuple(outputs))
+        return Lowered(graph, self.saturations, errors)
+
+    def _quantize(self, given: Input, real: Array) -> str:
+        forced = next(
+            (
+                layer.input
+                for node in self.graph.consumers[given.name]
+                if (layer := self.configuration.layer(node.layer)).input
+            ),
+            None,
+        )
+        width = self.configuration.activation_bits
+        type = forced or dyadic_grid(real, width) or choose_format(real, width, bool(real.min(initial=0) < 0))
+        name = unique(f"{given.name}/quantize", self._taken)
+        node = Node(name, Quantize(type), (given.name,), given.name)
+        floats = np.asarray(real, dtype=np.float64)
+        raw = node.operator.evaluate(floats)
+        scaled = np.floor(np.ldexp(floats, type.fraction) + 0.5)
+        self.saturations[name] = int(((scaled < type.low) | (scaled > type.high)).sum())
+        self._real[given.name] = floats
+        self._append(node, TensorType.of(given.type.shape, type), raw, given.name)
+        return name
+
+    def _lower(self, node: Node, inputs: tuple[str, ...]) -> str:
+        forced = self.configuration.layer(node.layer)
+        if forced.input:
+            inputs = tuple(self.to_format(value, forced.input) for value in inputs)
+        value = node.operator.lower(self, node, inputs)
+        if forced.accumulator:
+            value = self.to_format(value, forced.accumulator)
+        if forced.output:
+            value = self.to_format(value, forced.output)
+        return value
+
+    def _as_output(self, value: str) -> str:
+        given = self.types[value]
+        width = max(OUTPUT_BITS, self.configuration.activation_bits)
+        if given.is_scalar and given.width <= width:
+            return value
+        real = self._real[self._origin[value]]
+        return self.to_format(value, choose_format(real, width, given.low < 0))
+
+    def _width(self, name: str) -> int:
+        bits = self.configuration.activation_bits
+        return max(bits, OUTPUT_BITS) if name in self._tail else bits
+
+    def node(self, value: str) -> Node:
+        return next(node for node in reversed(self.nodes) if node.name == value)
+
+    def _append(self, node: Node, type: TensorType, values: Array, origin: str) -> None:
+        if values.dtype != object:
+            values = values.astype(np.float64 if type.magnitude < EXACT_FLOAT else object)
+        self._taken[node.name] = None
+        self.nodes.append(node)
+        self.types[node.name] = type
+        self._values[node.name] = values
+        self._origin[node.name] = origin
+
+    def _error(self, node: Node, value: str) -> float:
+        real = self._real[node.name]
+        points = np.array(self.types[value].fractions)
+        got = np.ldexp(self._values[value].astype(np.float64), -points)
+        scale = float(np.sqrt(np.square(real).mean())) if real.size else 0.0
+        return float(np.sqrt(np.square(got - real).mean())) / scale if scale else 0.0
+
+    def _forget(self, name: str) -> None:
+        self._real.pop(name, None)
+        for value in [value for value, origin in self._origin.items() if origin == name]:
+            self._values.pop(value, None)
+
+
+def lower(
+    graph: Graph,
+    calibration: Mapping[str, Array],
+    configuration: Configuration,
+    progress: Progress | None = None,
+) -> Lowered:
+    """Makes the integer program of a real graph.
+
+    `calibration` has an array (rows, *model shape) for every input, in the model's own layout and scale; evenly spread
+    rows of it are used. Raises CalibrationError when it does not fit the model, ModelError for weights that are not
+    finite, PassError when a forced format is impossible.
+    """
+    return Lowering(graph, configuration).run(_rows(graph, calibration), progress)
+
+
+def _rows(graph: Graph, calibration: Mapping[str, Array]) -> dict[str, Array]:
+    counts = {len(array) for array in calibration.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise CalibrationError(f"has {sorted(counts)} rows for the inputs, one equal number above zero is needed")
+    total = counts.pop()
+    largest = max(type.size for type in graph.types.values())
+    rows = max(1, min(ROWS, total, ELEMENTS // largest))
+    chosen = np.arange(rows) * total // rows
+    return {name: array[chosen] for name, array in calibration.items()}
+
+
+def _tail(graph: Graph) -> set[str]:
+    """Values that reach only model outputs, through operators that move elements or end a network."""
+    tail: set[str] = set()
+    outputs = {output.value for output in graph.outputs}
+    for node in reversed(graph.nodes):
+        readers = graph.consumers[node.name]
+        if (readers or node.name in outputs) and all(r.operator.is_layout and r.name in tail for r in readers):
+            tail.add(node.name)
+    return tail
+
+
+def _round_half_up(values: Array) -> Array:
+    rounded = np.floor(values + 0.5)
+    if np.abs(rounded).max(initial=0) >= EXACT_FLOAT:
+        return np.array([int(v) for v in rounded.ravel()], dtype=object).reshape(rounded.shape)
+    return rounded.astype(np.int64)
+

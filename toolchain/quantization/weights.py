@@ -1,0 +1,44 @@
+"""Weights as integers with a binary point per output channel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from toolchain.errors import ModelError
+from toolchain.ir import Array, FixedType
+
+CLIPPED_BITS = 2
+
+
+def quantize_weights(weights: Array, width: int) -> tuple[Array, tuple[int, ...]]:
+    """Integers of `width` bits, signed, and the fraction bits for each entry of the last axis.
+
+    For each output channel the binary point with the least squared error is taken, among the one that clips nothing
+    and up to two finer ones. Raises ModelError for NaN or infinity.
+    """
+    if not np.isfinite(weights).all():
+        raise ModelError("holds NaN or infinite weights", fix="Train or export the model again.")
+    columns = weights.reshape(-1, weights.shape[-1])
+    largest = np.abs(columns).max(axis=0)
+    safe = np.where(largest > 0, largest, 1.0)
+    low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
+    # The largest fraction that holds the largest weight after rounding.
+    base = width - 1 - np.ceil(np.log2(safe)).astype(np.int64)
+    best_error = np.full(len(largest), np.inf)
+    best_fraction = base.copy()
+    for finer in range(-1, CLIPPED_BITS + 1):
+        fractions = base + finer
+        scaled = np.ldexp(columns, fractions)
+        rounded = np.clip(np.floor(scaled + 0.5), low, high)
+        error = np.square(np.ldexp(rounded - scaled, -fractions)).sum(axis=0)
+        better = error < best_error
+        best_error, best_fraction = np.where(better, error, best_error), np.where(better, fractions, best_fraction)
+    best_fraction = np.where(largest > 0, best_fraction, int(np.median(best_fraction)))
+    integers = np.clip(np.floor(np.ldexp(columns, best_fraction) + 0.5), low, high).astype(np.int64)
+    return integers.reshape(weights.shape), tuple(int(f) for f in best_fraction)
+
+
+def weights_in_format(weights: Array, type: FixedType) -> Array:
+    """Integers of one forced format, rounded half up and saturated."""
+    scaled = np.floor(np.ldexp(weights, type.fraction) + 0.5)
+    return np.asarray(np.clip(scaled, type.low, type.high).astype(np.int64))

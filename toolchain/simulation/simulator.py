@@ -1,0 +1,126 @@
+"""Runs integer programs on a user's arrays: model layout in, exact outputs back, any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+
+from toolchain.errors import ModelError
+from toolchain.ir import Array, Graph, Input, TensorType
+from toolchain.simulation import reference
+from toolchain.simulation.fast import FastEngine
+
+Engine = Literal["fast", "reference"]
+BATCH_BYTES = 256 << 20
+"""What the values of one batch may take at once, roughly."""
+
+
+class Simulator:
+    """Gives, bit for bit, what the hardware gives.
+
+    `engine` is `fast` (ONNX Runtime and NumPy, proved exact) or `reference` (int64, the definition); `threads` serves
+    the fast one.
+    """
+
+    def __init__(self, graph: Graph, engine: Engine = "fast", threads: int = 1) -> None:
+        self.graph = graph
+        self._engine = engine
+        self._threads = threads
+        self._fast = FastEngine(graph, threads) if engine == "fast" else None
+        largest = max(type.size for type in graph.types.values())
+        self._batch = max(1, min(64, BATCH_BYTES // (8 * 4 * largest)))
+
+    def predict(self, x: Array | Mapping[str, Array]) -> Array | dict[str, Array]:
+        """Outputs in the model's scale, float64, exactly raw integer times step.
+
+        `x` is (rows, ...) for one input, or a mapping from input names. Gives one array for one output, else a mapping.
+        """
+        raw = self.raw_outputs(self._named(x))
+        return self._single({name: self.scaled(name, values) for name, values in raw.items()})
+
+    def predict_raw(self, x: Array | Mapping[str, Array]) -> Array | dict[str, Array]:
+        """Outputs as the program's raw integers, int64."""
+        return self._single(self.raw_outputs(self._named(x)))
+
+    def raw_outputs(
+        self, inputs: Mapping[str, Array], progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, Array]:
+        """Raw integers per output name in the model's layout."""
+        checked = check_inputs(self.graph, inputs)
+        rows = len(next(iter(checked.values())))
+        parts: dict[str, list[Array]] = {output.name: [] for output in self.graph.outputs}
+        for part in reference.batches(rows, self._batch):
+            results = self._run({name: array[part] for name, array in checked.items()})
+            for output in self.graph.outputs:
+                parts[output.name].append(np.ascontiguousarray(output.to_model(results[output.name])))
+            if progress:
+                progress(part.stop, rows)
+        return {name: chunks[0] if len(chunks) == 1 else np.concatenate(chunks) for name, chunks in parts.items()}
+
+    def trace(self, x: Array | Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """Every node's raw integers, channels-last, from the reference engine (all rows at once)."""
+        seen: list[tuple[str, Array]] = []
+        inputs = check_inputs(self.graph, self._named(x))
+        channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}
+        if self._engine == "fast":
+            engine = FastEngine(self.graph, self._threads, observed=True)
+            engine.evaluate(channels_last, lambda name, values: seen.append((name, values)))
+        else:
+            reference.evaluate(self.graph, channels_last, lambda name, values: seen.append((name, values)))
+        return iter(seen)
+
+    def scaled(self, name: str, raw: Array) -> Array:
+        """Raw integers of an output in the model's scale."""
+        output = next(output for output in self.graph.outputs if output.name == name)
+        type = self.graph.types[output.value]
+        assert isinstance(type, TensorType)
+        return raw.astype(np.float64) * 2.0**-type.fraction
+
+    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}
+        if self._fast is not None:
+            return self._fast.evaluate(channels_last)
+        return reference.evaluate(self.graph, channels_last)
+
+    def _named(self, x: Array | Mapping[str, Array]) -> Mapping[str, Array]:
+        if isinstance(x, Mapping):
+            return x
+        if len(self.graph.inputs) != 1:
+            names = ", ".join(given.name for given in self.graph.inputs)
+            raise ModelError(f"has the inputs {names}", where=self.graph.name, fix="Give a mapping from name to array.")
+        return {self.graph.inputs[0].name: x}
+
+    def _single(self, outputs: dict[str, Array]) -> Array | dict[str, Array]:
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def check_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays by input name, checked. Raises ModelError for wrong names, shapes, types, or NaN and infinity."""
+    names = [given.name for given in graph.inputs]
+    unknown = sorted(set(inputs) - set(names))
+    missing = sorted(set(names) - set(inputs))
+    if unknown or missing:
+        what = f"no input is called {unknown[0]!r}" if unknown else f"the input {missing[0]!r} is missing"
+        raise ModelError(what, where=graph.name, fix=f"The model's inputs are {', '.join(names)}.")
+    rows = {len(array) if np.ndim(array) else 0 for array in inputs.values()}
+    checked = {given.name: _check(given, np.asarray(inputs[given.name])) for given in graph.inputs}
+    if len(rows) > 1:
+        raise ModelError(f"the inputs have {sorted(rows)} rows, they need the same number", where=graph.name)
+    return checked
+
+
+def _check(given: Input, array: Array) -> Array:
+    where = f"input {given.name!r}"
+    if array.dtype.kind not in "fiub":
+        raise ModelError(f"has elements of type {array.dtype}, numbers are needed", where=where)
+    if array.shape[1:] != given.model_shape or array.ndim != len(given.model_shape) + 1:
+        wanted = ", ".join(map(str, ("rows", *given.model_shape)))
+        raise ModelError(f"has the shape {list(array.shape)}", where=where, fix=f"The model takes ({wanted}).")
+    if len(array) == 0:
+        raise ModelError("has no rows", where=where)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        first = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise ModelError(f"holds NaN or infinity at {list(first)}", where=where, fix="Clean the data first.")
+    return array
