@@ -12,8 +12,8 @@
 //       return bench.finish();
 //   }
 //
-// A further input or output of a frame starts where the one before it ends: bench.inputs(frame) +
-// n.
+// A further input or output of a frame starts where the one before it ends, at
+// bench.inputs(frame) + n.
 //
 // The config of an input or output holds element_t, LANES, LANE_BITS (as for axis.h) and the order
 // of the beats: OUT_0 .. OUT_4 are the sizes of the channels-last tensor, STRIDE_0 .. STRIDE_4 how
@@ -57,16 +57,17 @@ class testbench {
         inputs_ = read_integers(inputs);
         outputs_ = read_integers(outputs);
         if (inputs_.empty() || inputs_.size() % inputs_a_frame)
-            refuse(inputs + ": " + std::to_string(inputs_.size()) + " values are not a number of " +
-                   "frames of " + std::to_string(inputs_a_frame));
+            refuse(inputs + ": " + std::to_string(inputs_.size()) +
+                   " values are no whole number of " + "frames of " +
+                   std::to_string(inputs_a_frame));
         frames_ = static_cast<int>(inputs_.size() / inputs_a_frame);
         if (outputs_.size() != static_cast<std::size_t>(frames_ * outputs_a_frame))
             refuse(outputs + ": " + std::to_string(outputs_.size()) + " values, expected " +
                    std::to_string(frames_) + " frames of " + std::to_string(outputs_a_frame));
-#ifndef DCT_NO_TRACE
-#ifdef DCT_STREAM_HAS_ON_WRITE
+#ifdef DCT_TRACING
         trace_directory() = trace;
-#endif
+#else
+        if (!trace.empty()) refuse("--trace: this program was built without tracing");
 #endif
     }
 
@@ -121,6 +122,7 @@ class testbench {
         } catch (const std::exception& error) {
             std::printf("FAIL %s\n", error.what());
         } catch (...) {
+            std::printf("FAIL unknown exception\n");
         }
         std::fflush(stdout);
         std::_Exit(1);

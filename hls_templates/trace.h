@@ -9,7 +9,11 @@
 
 #include "word.h"
 
-#if defined(__SYNTHESIS__) || defined(DCT_NO_TRACE) || !defined(DCT_STREAM_HAS_ON_WRITE)
+#if !defined(__SYNTHESIS__) && !defined(DCT_NO_TRACE) && defined(DCT_STREAM_HAS_ON_WRITE)
+#define DCT_TRACING
+#endif
+
+#ifndef DCT_TRACING
 
 #define DCT_TRACE(stream, element_t, lanes)
 

@@ -56,7 +56,12 @@ class ModelError(ToolchainError):
 
 
 class UnsupportedOperator(ModelError):
-    """The model holds an operator, attribute or combination of them that is not implemented. Exit code 2."""
+    """The model holds an operator, attribute or combination of them that is not implemented. Exit code 2.
+
+    `problems` lists each of them where several were found at once.
+    """
+
+    problems: Sequence[str] = ()
 
 
 class UnsafeModel(ModelError):

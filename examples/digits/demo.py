@@ -10,6 +10,7 @@ and make; no TensorFlow, no vendor tool. `train.py` made the network and says ho
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -31,7 +32,7 @@ console = Console(highlight=False)
 def toolchain(*arguments: object, what: str) -> str:
     """Runs `toolchain ARGUMENTS`, showing the command and its time. Leaves with the same exit code when it fails."""
     words = [str(a) for a in arguments]
-    console.print(f"[bold]{what}[/bold]\n  [dim]$ toolchain {shlex.join(words)}[/dim]")
+    console.print(f"[bold]{what}[/bold]\n  [dim]$ toolchain {shlex.join(words)}[/dim]", soft_wrap=True)
     start = time.perf_counter()
     with console.status("running"):
         done = subprocess.run([sys.executable, "-m", "toolchain", *words], capture_output=True, text=True, check=False)
@@ -54,26 +55,30 @@ def arrays(folder: Path) -> tuple[Path, Path, Path]:
     return paths
 
 
-def table(evaluation: dict[str, Any], report: dict[str, Any], weights: int, images: int, seconds: float) -> Table:
+def table(evaluation: dict[str, Any], agreement: str, report: dict[str, Any], seconds: float) -> Table:
+    """What the five commands found, on one screen."""
+    compared = re.search(r"(\d+) inputs, (\d+) layers, (\d+) integers compared, (\d+) differ", agreement)
+    if compared is None:
+        raise SystemExit(f"`toolchain verify` said something unexpected: {agreement}")
+    images, layers, integers, differing = (int(number) for number in compared.groups())
     hardware, products = report["hardware"], report["multiplications"]
-    latency = hardware["latency_cycles"] / hardware["clock_mhz"]
-    result = Table(title=f"digits on {report['board']}", show_header=False, title_justify="left")
-    result.add_column()
-    result.add_column(justify="right")
+    clock = hardware["clock_mhz"]
     rows = {
-        "accuracy, float": f"{evaluation['float_accuracy']:.2%}",
-        "accuracy, integer": f"{evaluation['accuracy']:.2%}",
-        f"differing bits, simulation and C++, {images} images": "0",
+        f"accuracy on {evaluation['samples']} test digits, float": f"{evaluation['float_accuracy']:.2%}",
+        "accuracy, integer": f"{evaluation['integer_accuracy']:.2%}",
+        "differing bits, simulation and C++": f"{differing}",
+        f"  integers compared, {images} digits x {layers} layers": f"{integers:,}",
         "parameters": f"{report['parameters']:,}",
-        "bytes of weights": f"{weights:,}",
-        "ratio to float32": f"{report['compression']['ratio_float32']:.1f}",
-        "multiplications an image": f"{products['packed']:,} of {products['dense']:,}",
-        "estimated cycles, latency": f"{hardware['latency_cycles']:,}",
-        "estimated cycles between images": f"{hardware['interval_cycles']:,}",
-        f"estimated latency at {hardware['clock_mhz']:g} MHz": f"{latency:,.1f} µs",
-        "estimated DSP, BRAM36": f"{hardware['dsp']:,}, {hardware['bram36']:,}",
+        "bytes of weights": f"{sum(report['compression']['breakdown'].values()) // 8:,}",
+        "multiplications a digit": f"{products['packed']:,}",
+        "estimated latency, cycles": f"{hardware['latency_cycles']:,}",
+        f"estimated latency at {clock:g} MHz": f"{hardware['latency_cycles'] / clock:.1f} µs",
+        "estimated digits a second": f"{clock * 1e6 / hardware['interval_cycles']:,.0f}",
+        "estimated DSP, BRAM36, LUT": f"{hardware['dsp']:,}, {hardware['bram36']:g}, {hardware['lut']:,}",
         "time of this demonstration": f"{seconds:.0f} s",
     }
+    result = Table("digits", report["board"], title="Handwritten digits, from trained network to verified hardware")
+    result.columns[1].justify = "right"
     for name, value in rows.items():
         result.add_row(name, value)
     return result
@@ -107,15 +112,14 @@ def main() -> None:
         *("evaluate", project, "--inputs", inputs, "--labels", labels, "--model", model, "--json"),
         what="Compare the accuracy with the float model's",
     )
-    toolchain(
+    agreement = toolchain(
         *("verify", project, "--inputs", some, "--against", "hls"),
         what=f"Compile the generated C++ and compare {images} images, bit for bit",
     )
     report = toolchain("report", project, "--json", what="Read the report")
-    weights = (project / "weights.bin").stat().st_size
     seconds = time.perf_counter() - start
     console.print()
-    console.print(table(json.loads(evaluation), json.loads(report), weights, images, seconds))
+    console.print(table(json.loads(evaluation), agreement, json.loads(report), seconds))
     console.print(f"The project lies in [bold]{project}[/bold].")
 
 

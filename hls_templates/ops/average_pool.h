@@ -12,13 +12,14 @@ namespace dct {
 
 namespace detail {
 
-// (sum * multiplier + 2^(ROUND_SHIFT - 1)) >> ROUND_SHIFT in every lane.
+// (sum * multiplier + ROUND) >> ROUND_SHIFT in every lane. ROUND is half of 2^ROUND_SHIFT and a bit
+// more where sums can be negative, since the multiplier is rounded up.
 template <class C>
 word_t<typename C::output_t, C::LANES> divide(const typename C::sum_t (&sums)[C::LANES],
                                               long long multiplier) {
     DCT_HLS(inline)
     typedef typename C::product_t product;
-    const product half = product(1) << (C::ROUND_SHIFT - 1);
+    const product half = product(C::ROUND);
     typename C::output_t quotients[C::LANES];
 divide_lanes:
     for (int lane = 0; lane < C::LANES; ++lane) {

@@ -16,8 +16,9 @@ INDEX table_index(D distance) {
     DCT_HLS(inline)
     const int RIGHT = SHIFT > 0 ? SHIFT : 0;
     const int LEFT = SHIFT < 0 ? -SHIFT : 0;
-    typedef ap_uint<bits<D>::value + RIGHT + LEFT + 1> wide;
-    const wide half = RIGHT > 0 ? wide(wide(1) << (RIGHT > 0 ? RIGHT - 1 : 0)) : wide(0);
+    const int ROUNDED = bits<D>::value + RIGHT + LEFT + 1;
+    typedef ap_uint<(ROUNDED > bits<INDEX>::value ? ROUNDED : bits<INDEX>::value)> wide;
+    const wide half = wide(wide(1) << RIGHT) >> 1;
     const wide index = wide((wide(distance) << LEFT) + half) >> RIGHT;
     return index < wide(SIZE - 1) ? INDEX(index) : INDEX(SIZE - 1);
 }
@@ -59,12 +60,14 @@ pixels:
     find_maximum:
         for (int word = 0; word < WORDS; ++word) {
             DCT_HLS(pipeline II = 1)
-            unpack(in.read(), values[word]);
-            input largest = values[word][0];
+            input x[C::LANES];
+            unpack(in.read(), x);
+            input largest = x[0];
         maximum_lanes:
-            for (int lane = 1; lane < C::LANES; ++lane) {
+            for (int lane = 0; lane < C::LANES; ++lane) {
                 DCT_HLS(unroll)
-                if (values[word][lane] > largest) largest = values[word][lane];
+                values[word][lane] = x[lane];
+                if (x[lane] > largest) largest = x[lane];
             }
             if (word == 0 || largest > maximum) maximum = largest;
         }
@@ -80,8 +83,9 @@ pixels:
                 const typename C::index_t index =
                     detail::table_index<C::INDEX_SHIFT, C::SIZE, typename C::index_t>(
                         distance(maximum - values[word][lane]));
-                powers[word][lane] = exponentials[index.to_uint()];
-                part += powers[word][lane];
+                const entry e = exponentials[index.to_uint()];
+                powers[word][lane] = e;
+                part += e;
             }
             sum += part;
         }

@@ -30,6 +30,21 @@ def test_compile_together_as_cpp20(headers):
     compile_only("".join(f'#include "{header}"\n' for header in headers), "c++20")
 
 
+@pytest.mark.parametrize(
+    ("defines", "expected"),
+    [
+        (["-D__SYNTHESIS__"], "#pragma HLS array_partition variable = x cyclic factor = N dim = 1"),
+        (["-D__SYNTHESIS__", "-DDCT_NO_PRAGMAS"], ""),
+        ([], ""),
+    ],
+)
+def test_pragmas_reach_the_hls_compiler_only(defines, expected):
+    source = '#include "pragmas.h"\nbegin\nDCT_HLS(array_partition variable = x cyclic factor = N dim = 1)'
+    command = ["g++", "-E", "-P", *defines, *options(), "-xc++", "-"]
+    done = subprocess.run(command, input=source, capture_output=True, text=True, check=True)
+    assert done.stdout.partition("begin")[2].strip() == expected
+
+
 @pytest.mark.parametrize("header", HEADERS)
 def test_keeps_to_what_hls_compilers_accept(header):
     text = (TEMPLATES / header).read_text()

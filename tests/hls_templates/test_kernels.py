@@ -1,7 +1,5 @@
 """The C++ kernels against numpy models that are obviously right, every integer and every loop iteration."""
 
-# ruff: noqa: PLR0917 (a configuration a line reads like a table)
-
 from itertools import product
 from math import prod
 
@@ -393,7 +391,7 @@ def global_pool(pixels, channels, lanes, width, signed=True):
     sum_width = width + pixels.bit_length()
     config |= {
         "sum_t": int_type(sum_width, signed), "output_t": stream[0], "product_t": int_type(sum_width + 24),
-        "ROUND_SHIFT": shift, "POSITIONS": 1,
+        "ROUND_SHIFT": shift, "ROUND": 1 << (shift - 1), "POSITIONS": 1,
     }  # fmt: skip
     expected = (x.sum(axis=1) * multiplier + 2 ** (shift - 1)) >> shift
     case(
@@ -418,13 +416,14 @@ def average_pool(pixels, channels, lanes, taps, positions, signed=True):
     multipliers = np.array([reciprocal(taps - i % 2)[0] for i in range(positions)])
     scaled = x.sum(axis=3) * np.resize(multipliers, pixels)[None, :, None, None]
     config = {
-        "PIXELS": pixels, "CHANNELS": channels, "LANES": lanes, "TAPS": taps, "POSITIONS": positions, "ROUND_SHIFT": 20,
+        "PIXELS": pixels, "CHANNELS": channels, "LANES": lanes, "TAPS": taps, "POSITIONS": positions,
+        "ROUND_SHIFT": 20, "ROUND": 2**19 + 2**15,
         "input_t": int_type(8, signed), "sum_t": int_type(16, signed), "product_t": "ap_int<44>",
         "output_t": int_type(9, signed),
     }  # fmt: skip
     case(
         serial("average_pool"), "ops/average_pool.h", "dct::average_pool<C>(in0, multipliers, out0)", config,
-        [(int_type(8, signed), lanes, x)], [(int_type(9, signed), lanes, (scaled + 2**19) >> 20)],
+        [(int_type(8, signed), lanes, x)], [(int_type(9, signed), lanes, (scaled + 2**19 + 2**15) >> 20)],
         pixels * channels // lanes * taps, array("multipliers", multipliers),
     )  # fmt: skip
 
@@ -463,6 +462,7 @@ softmax(3, 10, 1, 8, 0, 64, 8, 9)
 softmax(3, 10, 5, 8, 2, 64, 8, 8)  # a probability of 1 saturates
 softmax(3, 10, 10, 16, 9, 100, 15, 16)
 softmax(2, 1, 1, 8, 1, 16, 8, 8)
+softmax(2, 6, 3, 4, 0, 100, 8, 9)  # a table longer than any distance
 softmax(3, 4, 2, 5, -3, 64, 8, 9)
 softmax(3, 4, 2, 5, 12, 64, 8, 9, signed=False)
 

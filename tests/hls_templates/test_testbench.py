@@ -144,8 +144,8 @@ def test_mistake_of_the_hardware_is_caught(program, frames, mistake, message):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("inputs", "1 2 3", "3 values are not a number of frames of 52"),
-        ("inputs", "", "0 values are not a number of frames of 52"),
+        ("inputs", "1 2 3", "3 values are no whole number of frames of 52"),
+        ("inputs", "", "0 values are no whole number of frames of 52"),
         ("inputs", "1 2 x3", "value 3 is no integer: x3"),
         ("inputs", "1 2.5", "value 2 is no integer: 2.5"),
         ("inputs", "1 99999999999999999999", "value 2 is no integer: 99999999999999999999"),

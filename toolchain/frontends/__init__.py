@@ -1,0 +1,49 @@
+"""Model files to real-valued graphs. The only code that reads untrusted files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from toolchain.errors import ModelError
+from toolchain.ir import Graph
+
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5", ".json")
+LATER = {".tflite": "TFLite", ".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch"}
+
+
+def read_model(
+    path: Path, weights: Path | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> onnx.ModelProto:
+    """A model file as a clean ONNX model of one opset, constants folded, the batch set to 1.
+
+    Raises ModelError (UnsafeModel, UnsupportedOperator) for everything that cannot be read.
+    """
+    from toolchain.frontends import keras
+    from toolchain.frontends.onnx import load, normalize
+
+    if not path.is_file():
+        raise ModelError("is no file", where=str(path))
+    suffix = path.suffix.lower()
+    if suffix in LATER:
+        raise ModelError(
+            f"is a {LATER[suffix]} file, which this version does not read",
+            where=path.name,
+            fix="Export it as ONNX or Keras.",
+        )
+    if suffix in KERAS_SUFFIXES:
+        return normalize(keras.load(path, weights, input_shapes), input_shapes)
+    if weights is not None:
+        raise ModelError("--weights goes with a Keras model", where=path.name)
+    return normalize(load(path), input_shapes)
+
+
+def read_graph(
+    path: Path, weights: Path | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Graph:
+    """A model file as a real-valued graph. One UnsupportedOperator lists everything that is not supported."""
+    from toolchain.frontends.importer import Importer
+
+    return Importer(read_model(path, weights, input_shapes), path.stem).run()

@@ -51,7 +51,9 @@ def check_tensor(tensor: onnx.TensorProto) -> None:
     try:
         item = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError:
-        raise ModelError(f"has the unknown data type {tensor.data_type}", where=f"initializer {tensor.name!r}") from None
+        raise ModelError(
+            f"has the unknown data type {tensor.data_type}", where=f"initializer {tensor.name!r}"
+        ) from None
     count = 1
     for d in tensor.dims:
         count *= d
@@ -161,7 +163,9 @@ def _fix_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[i
         wanted = input_shapes.get(given.name)
         if wanted is not None:
             if len(shape.dim) not in (0, len(wanted)):
-                raise ModelError(f"has {len(shape.dim)} dimensions, --input-shape gives {len(wanted)}", where=given.name)
+                raise ModelError(
+                    f"has {len(shape.dim)} dimensions, --input-shape gives {len(wanted)}", where=given.name
+                )
             known = [d.dim_value for d in shape.dim] or [0] * len(wanted)
             for index, (have, want) in enumerate(zip(known, wanted, strict=True)):
                 if index and have and have != want:

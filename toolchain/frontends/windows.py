@@ -21,7 +21,9 @@ def import_window(importing: Importer, node: OnnxNode, kernel: Sequence[int]) ->
     spatial = importing.shape(importing.value(node, 0))[1:]
     rank = len(kernel)
     if rank not in (1, 2) or len(spatial) != rank:
-        raise UnsupportedOperator(f"works on {len(spatial)} spatial dimensions with a {rank}-dimensional kernel, 1 and 2 are supported")
+        raise UnsupportedOperator(
+            f"works on {len(spatial)} spatial dimensions with a {rank}-dimensional kernel, 1 and 2 are supported"
+        )
     strides = [int(v) for v in node.attribute("strides", [1] * rank)]
     dilations = [int(v) for v in node.attribute("dilations", [1] * rank)]
     pads = [int(v) for v in node.attribute("pads", [0] * 2 * rank)]

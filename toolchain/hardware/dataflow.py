@@ -43,7 +43,9 @@ def simulate(network: Network) -> Timing:
     for process in network.processes:
         schedule = process.kernel.schedule
         read_steps = [pattern_steps(pattern) for pattern in schedule.reads]
-        given = [arrivals.pop(name, np.zeros(len(r), np.int64)) for name, r in zip(process.inputs, read_steps, strict=True)]
+        given = [
+            arrivals.pop(name, np.zeros(len(r), np.int64)) for name, r in zip(process.inputs, read_steps, strict=True)
+        ]
         delay_steps, delays = _delays(read_steps, given)
         for name, arrived, r in zip(process.inputs, given, read_steps, strict=True):
             if name in depths:

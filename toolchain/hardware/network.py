@@ -129,7 +129,9 @@ class _Builder:
         self.streams[identifier] = Stream(identifier, port)
         return identifier
 
-    def _process(self, name: str, node: Node, kernel: Kernel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    def _process(
+        self, name: str, node: Node, kernel: Kernel, inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> None:
         self.processes.append(Process(self.names.make(name), node.name, node.layer, kernel, inputs, outputs))
 
     def _input(self, node: Node) -> Terminal:
@@ -171,9 +173,7 @@ class _Builder:
         folding = self.foldings[node.name]
         chain = node.operator.kernels(types, self._type(node.name), folding)
         first = chain[0]
-        streams = tuple(
-            self._take(name, port, node) for name, port in zip(node.inputs, first.inputs, strict=True)
-        )
+        streams = tuple(self._take(name, port, node) for name, port in zip(node.inputs, first.inputs, strict=True))
         for position, kernel in enumerate(chain):
             last = position == len(chain) - 1
             name = node.name if last else f"{node.name}_to_{chain[position + 1].function}"
@@ -240,9 +240,7 @@ class _Builder:
             port = self.streams[source].port
         back = tuple(output.axes.index(k) for k in range(len(model)))
         terminal = self._terminal(output.name, output.value, type, port.lanes, back, model)
-        kernel = Kernel(
-            "write_axis", "axis.h", _axis_config(terminal), (port,), port, Schedule.streaming(port.words)
-        )
+        kernel = Kernel("write_axis", "axis.h", _axis_config(terminal), (port,), port, Schedule.streaming(port.words))
         self._process(f"write_{output.name}", node, kernel, (source,), (terminal.identifier,))
         return terminal
 

@@ -25,9 +25,7 @@ class Estimate:
     ff: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(
-            self.dsp + other.dsp, self.bram36 + other.bram36, self.lut + other.lut, self.ff + other.ff
-        )
+        return Estimate(self.dsp + other.dsp, self.bram36 + other.bram36, self.lut + other.lut, self.ff + other.ff)
 
 
 def multiplier(a: int, b: int) -> Estimate:

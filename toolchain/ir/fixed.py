@@ -13,53 +13,44 @@ and hardware do what the headers do:
   use the bit after rounding, which is the opposite one. So the result is 0 where it should be -1 and the reverse.
   Hence ``requantize`` is not ``apply_overflow(round_shift(...))`` for this mode.
 * ``SAT_SYM`` on a signed type of one bit saturates to -1, although the symmetric range holds 0 only.
-* ``ap_ufixed`` with ``WRAP_SM`` ends the simulation with ``exit(1)`` when it is constructed from a value. Such a
-  type is refused here.
+* ``ap_ufixed`` with ``WRAP_SM`` ends the simulation with ``exit(1)``. Such a type is refused here.
+
+Generated C++ has to know one thing more: where a shift is larger than the source's width and the rounding is not
+TRN, the headers read a bit that is not there (``op.V.get_bit(F2 - _AP_F - 1)``). The result is right, but without
+``NDEBUG`` an assertion aborts the simulation. Assign such a value to a wider type of the same binary point first.
 """
 
 import operator
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from toolchain.errors import ConfigurationError, InputError
+from toolchain.ir.integers import INT64_HIGH, IntegerArray, as_float, elementwise, integers, smallest
+from toolchain.ir.rounding import Rounding, round_shift, shift_counts
 
-IntegerArray: TypeAlias = npt.NDArray[Any]
-"""int64, or object holding Python integers as soon as one element does not fit int64."""
+__all__ = [
+    "FixedType",
+    "IntegerArray",
+    "Overflow",
+    "Rounding",
+    "apply_overflow",
+    "dequantize",
+    "quantize",
+    "requantize",
+    "round_shift",
+]
 
 MAX_WIDTH = 1024
 """``AP_INT_MAX_W`` of the vendor's headers, unless redefined."""
 
 _MAX_FRACTION = 1022  # the step and its inverse stay normal float64 numbers
-_MAX_LEFT_SHIFT = 65_536  # far beyond any pair of types; keeps a damaged program from filling the memory
-_INT64_LOW, _INT64_HIGH = -(2**63), 2**63 - 1
-_EXACT_FLOAT = 2**53  # every integer up to here is a float64
 _Mode = TypeVar("_Mode", bound=StrEnum)
 _EXAMPLE = "Write for example fixed<8,3,RND,SAT> or ufixed<8,3>."
-
-
-class Rounding(StrEnum):
-    """What happens to the bits below the binary point that the target lacks (``ap_q_mode``, UG1399)."""
-
-    TRN = "TRN"
-    """Towards minus infinity (floor), the default of ap_fixed."""
-    TRN_ZERO = "TRN_ZERO"
-    """Towards zero."""
-    RND = "RND"
-    """To nearest, ties towards plus infinity."""
-    RND_ZERO = "RND_ZERO"
-    """To nearest, ties towards zero."""
-    RND_MIN_INF = "RND_MIN_INF"
-    """To nearest, ties towards minus infinity."""
-    RND_INF = "RND_INF"
-    """To nearest, ties away from zero."""
-    RND_CONV = "RND_CONV"
-    """To nearest, ties to even."""
 
 
 class Overflow(StrEnum):
@@ -193,43 +184,6 @@ class FixedType:
             ) from None
 
 
-def round_shift(raw: npt.ArrayLike, shift: int | npt.ArrayLike, rounding: Rounding) -> IntegerArray:
-    """Rounds ``raw * 2**-shift`` to integers, exactly.
-
-    Args:
-        raw: integers of any shape; any NumPy integer type, or object holding Python integers.
-        shift: fraction bits to remove, negative to append zeros; one integer, or integers that broadcast with
-            ``raw`` (per channel on the last axis). May exceed 63.
-        rounding: where a value between two integers goes.
-
-    Returns:
-        Broadcast shape; int64 when every result fits, else object (Python integers). A left shift that leaves
-        int64 promotes, it never wraps.
-
-    Raises:
-        ConfigurationError: a left shift of more than 65,536 bits.
-        TypeError: ``raw`` or ``shift`` does not hold integers.
-    """
-    values, shifts = _integers(raw), _shifts(shift)
-    if values.dtype != np.object_:
-        if shifts.ndim == 0:
-            fast = _round_shift_uniform(values, int(shifts), rounding)
-        else:
-            fast = _round_shift_each(values, shifts, rounding)
-        if fast is not None:
-            return fast
-
-    def exact(value: int, count: int) -> int:
-        if count <= 0:
-            return value << -count
-        count = min(count, value.bit_length() + 2)  # beyond, only the sign and "not zero" matter
-        half = (value >> (count - 1)) & 1 == 1
-        sticky = value & ((1 << (count - 1)) - 1) != 0
-        return int(_incremented(value >> count, half, sticky, value >= 0, rounding))
-
-    return _elementwise(exact, values, shifts)
-
-
 def apply_overflow(raw: npt.ArrayLike, width: int, signed: bool, overflow: Overflow) -> IntegerArray:
     """Brings integers into the range of a type of ``width`` bits, as an ap_fixed of equal fraction bits would.
 
@@ -247,7 +201,7 @@ def apply_overflow(raw: npt.ArrayLike, width: int, signed: bool, overflow: Overf
         ConfigurationError: impossible width, or ``WRAP_SM`` on an unsigned target.
         TypeError: ``raw`` does not hold integers.
     """
-    values = _integers(raw)
+    values = integers(raw).copy()  # a result that shares memory with the argument would be a trap
     return _overflowed(values, values, FixedType(width, width, signed, Rounding.TRN, overflow))
 
 
@@ -321,10 +275,10 @@ def quantize(values: npt.ArrayLike, type: FixedType) -> IntegerArray:
         result[above] = type.high
         result[below] = type.low
         return result
-    exact = _elementwise(int, inside).astype(np.object_)
+    exact = elementwise(int, inside).astype(np.object_)
     exact[above] = type.high
     exact[below] = type.low
-    return _smallest(exact)
+    return smallest(exact)
 
 
 def dequantize(raw: npt.ArrayLike, fraction: int | npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -338,8 +292,8 @@ def dequantize(raw: npt.ArrayLike, fraction: int | npt.ArrayLike) -> npt.NDArray
         InputError: a value has more significant bits than float64 holds (53), or lies outside its range.
         TypeError: ``raw`` or ``fraction`` does not hold integers.
     """
-    integers, exponents = _integers(raw), -np.clip(_shifts(fraction), -_MAX_LEFT_SHIFT, _MAX_LEFT_SHIFT)
-    mantissa, exact = _as_float(integers)
+    mantissa, exact = as_float(integers(raw))
+    exponents = np.clip(-shift_counts(fraction), -5000, 5000)  # beyond, every number but zero is refused anyway
     with np.errstate(over="ignore", under="ignore"):
         result = np.asarray(np.ldexp(mantissa, exponents))
         exact = exact and bool((np.ldexp(result, -exponents) == mantissa).all())
@@ -359,120 +313,6 @@ def _mode(kind: type[_Mode], value: object) -> _Mode:
         raise ConfigurationError(f"{str(value)!r} is no {name} mode; there are {', '.join(kind)}") from None
 
 
-def _elementwise(function: Callable[..., int], *arrays: npt.NDArray[Any]) -> IntegerArray:
-    """Applies a function of Python numbers; slow, for what does not fit int64."""
-    ufunc = np.frompyfunc(function, len(arrays), 1)
-    return _smallest(np.asarray(ufunc(*arrays), dtype=np.object_))
-
-
-def _smallest(exact: npt.NDArray[np.object_]) -> IntegerArray:
-    """int64 when every Python integer fits."""
-    if exact.size and (exact.min() < _INT64_LOW or exact.max() > _INT64_HIGH):
-        return exact
-    return exact.astype(np.int64)
-
-
-def _integers(raw: npt.ArrayLike) -> IntegerArray:
-    """int64, or object with Python integers when one does not fit."""
-    array = np.asarray(raw)
-    if array.dtype == np.int64:
-        return array
-    if array.dtype in (np.object_, np.uint64):
-        # A NumPy integer left inside an object array would wrap silently later.
-        return _elementwise(operator.index, array)
-    if array.size == 0 or array.dtype.kind in "iub":
-        return array.astype(np.int64)
-    raise TypeError(f"expected integers, got elements of type {array.dtype}")
-
-
-def _shifts(shift: int | npt.ArrayLike) -> npt.NDArray[np.int64]:
-    shifts = _integers(shift)
-    if shifts.size and (shifts.dtype == np.object_ or shifts.min() < -_MAX_LEFT_SHIFT):
-        raise ConfigurationError(f"a left shift of {-int(shifts.min())} bits is beyond any pair of fixed-point types")
-    return shifts
-
-
-def _as_float(integers: IntegerArray) -> tuple[npt.NDArray[np.float64], bool]:
-    """The nearest float64 numbers, and whether all of them are equal to the integers."""
-    if integers.size == 0:
-        return integers.astype(np.float64), True
-    if max(-int(integers.min()), int(integers.max())) <= _EXACT_FLOAT:
-        return integers.astype(np.float64), True
-    try:
-        mantissa = integers.astype(np.float64)
-    except OverflowError:
-        return np.zeros(integers.shape), False
-    exact = integers.astype(np.object_) == _elementwise(int, mantissa)
-    return mantissa, bool(np.all(exact))
-
-
-def _round_shift_uniform(raw: npt.NDArray[np.int64], shift: int, rounding: Rounding) -> IntegerArray | None:
-    """One shift for all, in int64; None when a left shift leaves int64."""
-    if shift <= 0:
-        shifted = np.asarray(raw << min(-shift, 63))
-        lossless = np.array_equal(shifted >> min(-shift, 63), raw) and (shift >= -63 or not raw.any())
-        return shifted if lossless else None
-    floor = raw >> min(shift, 63)
-    if rounding is Rounding.TRN:
-        return np.asarray(floor)
-    half = (raw >> min(shift - 1, 63)) & 1 == 1
-    if rounding is Rounding.RND:
-        return np.asarray(floor + half)
-    # The bits below the half; from 65 on these are all bits of the number, the sign included.
-    mask = (1 << (shift - 1)) - 1 if shift <= 64 else -1
-    return np.asarray(_incremented(floor, half, raw & mask != 0, raw >= 0, rounding))
-
-
-def _round_shift_each(
-    raw: npt.NDArray[np.int64], shifts: npt.NDArray[np.int64], rounding: Rounding
-) -> IntegerArray | None:
-    """Individual shifts, in int64; None when a left shift leaves int64."""
-    if shifts.size and shifts.min() < 0:
-        left = np.clip(-shifts, 0, 63)
-        shifted = raw << left
-        if ((shifted >> left != raw) | ((shifts < -63) & (raw != 0))).any():
-            return None
-    else:
-        shifted = raw
-    # Right shifts and masks act on `shifted`: an element that moves left has nothing to remove.
-    floor = np.asarray(shifted >> np.clip(shifts, 0, 63))
-    if rounding is Rounding.TRN:
-        return floor
-    below = np.clip(shifts - 1, 0, 64)
-    half = ((shifted >> np.minimum(below, 63)) & 1 == 1) & (shifts > 0)
-    if rounding is Rounding.RND:
-        return np.asarray(floor + half)
-    mask = np.where(below == 64, -1, ~(np.int64(-1) << np.minimum(below, 63)))
-    return np.asarray(_incremented(floor, half, shifted & mask != 0, raw >= 0, rounding))
-
-
-def _incremented(floor: Any, half: Any, sticky: Any, nonnegative: Any, rounding: Rounding) -> Any:
-    """``quantization_adjust`` of ap_fixed_base.h, on arrays or single numbers.
-
-    Args:
-        floor: the kept bits.
-        half: the highest removed bit.
-        sticky: whether any lower removed bit is set.
-        nonnegative: whether the source is not negative.
-        rounding: the mode.
-    """
-    match rounding:
-        case Rounding.TRN:
-            return floor
-        case Rounding.TRN_ZERO:
-            return floor + ((half | sticky) & (nonnegative ^ True))
-        case Rounding.RND:
-            return floor + half
-        case Rounding.RND_ZERO:
-            return floor + (half & (sticky | (nonnegative ^ True)))
-        case Rounding.RND_MIN_INF:
-            return floor + (half & sticky)
-        case Rounding.RND_INF:
-            return floor + (half & (sticky | nonnegative))
-        case Rounding.RND_CONV:
-            return floor + (half & (sticky | (floor & 1 == 1)))
-
-
 def _overflowed(raw: IntegerArray, before_rounding: IntegerArray, type: FixedType) -> IntegerArray:
     """``overflow_adjust`` of ap_fixed_base.h; ``before_rounding`` gives WRAP_SM its lowest deleted bit."""
     low, high = type.low, type.high
@@ -480,7 +320,7 @@ def _overflowed(raw: IntegerArray, before_rounding: IntegerArray, type: FixedTyp
         low += 1  # a single bit keeps -1: see the module's text
     if raw.size == 0 or (low <= int(raw.min()) and int(raw.max()) <= high):
         return raw
-    if high > _INT64_HIGH or object in (raw.dtype, before_rounding.dtype):
+    if high > INT64_HIGH or object in (raw.dtype, before_rounding.dtype):
         raw, before_rounding = raw.astype(np.object_), before_rounding.astype(np.object_)
     match type.overflow:
         case Overflow.SAT | Overflow.SAT_SYM:
@@ -495,7 +335,7 @@ def _overflowed(raw: IntegerArray, before_rounding: IntegerArray, type: FixedTyp
             inverted = ((raw < low) | (raw > high)) & (sign != (wrapped < 0))
             result = np.where(inverted, ~wrapped, wrapped)
     result = np.asarray(result)
-    return _smallest(result) if result.dtype == np.object_ else result
+    return smallest(result) if result.dtype == np.object_ else result
 
 
 def _wrapped(raw: IntegerArray, type: FixedType) -> IntegerArray:

@@ -104,7 +104,8 @@ class TensorType:
 
     def __str__(self) -> str:
         points = "" if self.is_scalar else f" points {list(self.fractions)}"
-        return f"{self.fixed}{list(self.shape)} in [{self.low}, {self.high}]{points}"
+        kind = f"{'' if self.signed else 'u'}fixed<{self.width},{self.fixed.integer}>"
+        return f"{kind}{list(self.shape)} in [{self.low}, {self.high}]{points}"
 
 
 Type = RealType | TensorType

@@ -43,7 +43,9 @@ class Window:
         for k in range(2):
             padded = shape[k] + self.pads[k] + self.pads[k + 2]
             if padded < self.extent[k]:
-                raise ModelError(f"a kernel of extent {self.extent[k]} does not fit into {padded} padded rows or columns")
+                raise ModelError(
+                    f"a kernel of extent {self.extent[k]} does not fit into {padded} padded rows or columns"
+                )
             sizes.append((padded - self.extent[k]) // self.strides[k] + 1)
         return sizes[0], sizes[1]
 

@@ -73,9 +73,7 @@ class Add(Operator):
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
         for subtract in (False, True):
             for fractions in ((3, 3), (5, 2), (0, 7)):
-                types = tuple(
-                    TensorType.of((3, 2, 4), FixedType(8, 8 - f, bool(rng.integers(2)))) for f in fractions
-                )
+                types = tuple(TensorType.of((3, 2, 4), FixedType(8, 8 - f, bool(rng.integers(2)))) for f in fractions)
                 top = max(fractions)
                 yield Sample(cls((top - fractions[0], top - fractions[1]), subtract), types)
 

@@ -37,7 +37,9 @@ class Affine(Operator):
     def shape(self, *inputs: Shape) -> Shape:
         for constant in (self.scale, self.offset):
             if np.broadcast_shapes(constant.shape, inputs[0]) != inputs[0]:
-                raise ModelError(f"has constants of shape {list(constant.shape)} for a tensor of shape {list(inputs[0])}")
+                raise ModelError(
+                    f"has constants of shape {list(constant.shape)} for a tensor of shape {list(inputs[0])}"
+                )
         return inputs[0]
 
     @property
@@ -107,8 +109,14 @@ class Affine(Operator):
         (given,) = inputs
         assert self.weight_type is not None
         shape = given.shape if not self.is_per_channel else (given.shape[-1],)
-        scale, offset = (np.broadcast_to(c.array, (*((1,) * (len(given.shape) - len(shape))), *shape)).ravel() for c in (self.scale, self.offset))
-        config: dict[str, int | str] = {"PERIOD": scale.size // folding.lanes, "scale_t": integer_type(self.weight_type.width, self.weight_type.signed)}
+        scale, offset = (
+            np.broadcast_to(c.array, (*((1,) * (len(given.shape) - len(shape))), *shape)).ravel()
+            for c in (self.scale, self.offset)
+        )
+        config: dict[str, int | str] = {
+            "PERIOD": scale.size // folding.lanes,
+            "scale_t": integer_type(self.weight_type.width, self.weight_type.signed),
+        }
         arrays = {"scale": integer_array(scale), "offset": integer_array(offset)}
         multipliers = ((folding.lanes, given.width, self.weight_type.width),)
         return [elementwise("affine", inputs, output, folding, config, arrays, Cost(multipliers))]

@@ -59,7 +59,10 @@ class AveragePool(Operator):
         low, high = self._sums(given)
         divisor = int(self.divisors.array.min())
         return TensorType.holding(
-            self.shape(given.shape), self._rounded(low, divisor), self._rounded(high, divisor), (given.fraction + self.extra,)
+            self.shape(given.shape),
+            self._rounded(low, divisor),
+            self._rounded(high, divisor),
+            (given.fraction + self.extra,),
         )
 
     def bound(self, *inputs: TensorType) -> int:
@@ -155,7 +158,14 @@ class AveragePool(Operator):
             port = Port(given, lanes)
             return [
                 Kernel(
-                    "global_average_pool", "ops/average_pool.h", whole, (port,), Port(output, lanes), schedule, arrays, cost
+                    "global_average_pool",
+                    "ops/average_pool.h",
+                    whole,
+                    (port,),
+                    Port(output, lanes),
+                    schedule,
+                    arrays,
+                    cost,
                 )
             ]
         windows = sliding_window(given, self.window, lanes, lanes, padding=0)

@@ -40,9 +40,11 @@ class Clip(Operator):
 
     def limits(self, given: TensorType) -> tuple[int, int]:
         """Raw bounds, those of the range where an end is open."""
-        low = given.low if self.low is None else int(self.low)
-        high = given.high if self.high is None else int(self.high)
-        return low, max(low, high)
+        if self.low is None:
+            high = given.high if self.high is None else int(self.high)
+            return min(given.low, high), high
+        low = int(self.low)
+        return low, max(low, given.high if self.high is None else int(self.high))
 
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs

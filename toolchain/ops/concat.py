@@ -32,7 +32,9 @@ class Concat(Operator):
     def shape(self, *inputs: Shape) -> Shape:
         first = inputs[0]
         for other in inputs[1:]:
-            if len(other) != len(first) or any(a != b for k, (a, b) in enumerate(zip(first, other, strict=True)) if k != self.axis):
+            if len(other) != len(first) or any(
+                a != b for k, (a, b) in enumerate(zip(first, other, strict=True)) if k != self.axis
+            ):
                 raise ModelError(f"cannot join shapes {[list(shape) for shape in inputs]} along axis {self.axis + 1}")
         total = sum(shape[self.axis] for shape in inputs)
         return (*first[: self.axis], total, *first[self.axis + 1 :])
@@ -57,7 +59,10 @@ class Concat(Operator):
         format = lowering.format(node)
         values = [lowering.to_format(value, format) for value in inputs]
         while len(values) > 2:
-            values = [lowering.add(node, self, (values[0], values[1]), part=f"join{len(values)}", partial=True), *values[2:]]
+            values = [
+                lowering.add(node, self, (values[0], values[1]), part=f"join{len(values)}", partial=True),
+                *values[2:],
+            ]
         return lowering.add(node, self, tuple(values))
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:

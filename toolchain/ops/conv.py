@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolchain.codegen.kernel import Cost, Folding, Kernel, Port, Schedule, integer_array, integer_type, nest, packed_chunks
+from toolchain.codegen.kernel import (
+    Cost,
+    Folding,
+    Kernel,
+    Port,
+    Schedule,
+    integer_array,
+    integer_type,
+    nest,
+    packed_chunks,
+)
 from toolchain.codegen.windows import matrix_vector, sliding_window
 from toolchain.errors import ModelError
 from toolchain.frontends.windows import import_window, windowed
@@ -49,7 +59,9 @@ class Conv(Operator):
     def shape(self, *inputs: Shape) -> Shape:
         rows, columns = self.window.output(inputs[0])
         if inputs[0][2] != self.weights.shape[2] * self.groups:
-            raise ModelError(f"has weights for {self.weights.shape[2] * self.groups} channels, the input has {inputs[0][2]}")
+            raise ModelError(
+                f"has weights for {self.weights.shape[2] * self.groups} channels, the input has {inputs[0][2]}"
+            )
         return rows, columns, self.outputs
 
     def ranges(self, *inputs: TensorType) -> TensorType:

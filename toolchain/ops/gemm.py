@@ -49,8 +49,12 @@ class Gemm(Operator):
         (given,) = inputs
         weights, bias = self.weights.array, self.bias.array
         positive, negative = weights.clip(min=0).sum(axis=0), weights.clip(max=0).sum(axis=0)
-        lows = [int(p) * given.low + int(n) * given.high + int(b) for p, n, b in zip(positive, negative, bias, strict=True)]
-        highs = [int(p) * given.high + int(n) * given.low + int(b) for p, n, b in zip(positive, negative, bias, strict=True)]
+        lows = [
+            int(p) * given.low + int(n) * given.high + int(b) for p, n, b in zip(positive, negative, bias, strict=True)
+        ]
+        highs = [
+            int(p) * given.high + int(n) * given.low + int(b) for p, n, b in zip(positive, negative, bias, strict=True)
+        ]
         points = tuple(f + given.fraction for f in self.fractions)
         return TensorType.holding(self.shape(given.shape), min(lows), max(highs), points)
 

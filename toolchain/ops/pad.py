@@ -46,19 +46,25 @@ class Pad(Operator):
 
     def permuted(self, axes: tuple[int, ...], rank: int) -> Operator | None:
         back = np.argsort(axes)
-        return replace(
-            self, before=tuple(self.before[a] for a in back), after=tuple(self.after[a] for a in back)
-        )
+        return replace(self, before=tuple(self.before[a] for a in back), after=tuple(self.after[a] for a in back))
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
-        raw = int(np.floor(self.value * 2.0 ** lowering.type(value).fraction + 0.5))
+        if not self._fits(lowering.type(value).fixed):
+            value = lowering.to_format(value, lowering.format(node))
+        type = lowering.type(value).fixed
+        raw = min(max(_on_grid(self.value, type), type.low), type.high)
         return lowering.add(node, replace(self, value=raw), (value,))
+
+    def _fits(self, type: FixedType) -> bool:
+        return type.low <= _on_grid(self.value, type) <= type.high
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         order = (2, 0, 1) if len(self.before) == 3 else tuple(range(len(self.before)))
         pads = [0, *(self.before[k] for k in order), 0, *(self.after[k] for k in order)]
-        return renderer.op("Pad", inputs[0], renderer.shape_constant(pads), renderer.constant(np.array(float(self.value))))
+        return renderer.op(
+            "Pad", inputs[0], renderer.shape_constant(pads), renderer.constant(np.array(float(self.value)))
+        )
 
     def lanes_divide(self, *inputs: Shape) -> int:
         """Words must not straddle the border along the last axis."""
@@ -87,6 +93,10 @@ class Pad(Operator):
         yield Sample(cls((0, 0, 4), (0, 0, 2), -9), (given,))
         yield Sample(cls((1, 2, 3), (3, 2, 1), 63), (given,))
         yield Sample(cls((2,), (1,)), (TensorType.of((5,), FixedType(4, 3, False)),))
+
+
+def _on_grid(value: float, type: FixedType) -> int:
+    return int(np.floor(np.ldexp(value, type.fraction) + 0.5))
 
 
 def boxes(given: Shape, output: Shape, starts: tuple[int, ...]) -> tuple[list[int], list[int], list[int]]:

@@ -79,7 +79,9 @@ class PRelu(Operator):
         (given,) = inputs
         assert self.fraction is not None
         per_channel = all(d == 1 for d in self.slopes.shape[:-1])
-        slopes = np.broadcast_to(self.slopes.array, (1,) * (len(given.shape) - 1) + given.shape[-1:] if per_channel else given.shape).ravel()
+        slopes = np.broadcast_to(
+            self.slopes.array, (1,) * (len(given.shape) - 1) + given.shape[-1:] if per_channel else given.shape
+        ).ravel()
         config: dict[str, int | str] = {"PERIOD": slopes.size // folding.lanes, "FRACTION": self.fraction}
         cost = Cost(((folding.lanes, given.width, SLOPE_BITS),))
         return [elementwise("prelu", inputs, output, folding, config, {"slopes": integer_array(slopes)}, cost)]

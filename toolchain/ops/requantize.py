@@ -116,7 +116,14 @@ class Requantize(Operator):
         cost = Cost(lut=lanes * (given.width + output.width))
         return [
             Kernel(
-                "requantize", "ops/requantize.h", config, (Port(given, lanes),), Port(output, lanes), schedule, arrays, cost
+                "requantize",
+                "ops/requantize.h",
+                config,
+                (Port(given, lanes),),
+                Port(output, lanes),
+                schedule,
+                arrays,
+                cost,
             )
         ]
 
@@ -129,5 +136,6 @@ class Requantize(Operator):
                 width, signed = int(rng.integers(2, 20)), bool(rng.integers(2))
                 low, high = FixedType(width, 0, signed).low, FixedType(width, 0, signed).high
                 given = TensorType((3, 2, channels), width, signed, points, low, high)
-                target = FixedType(int(rng.integers(1, 10)), int(rng.integers(0, 9)), bool(rng.integers(2)), rounding, overflow)
+                target_signed = bool(rng.integers(2)) or overflow == Overflow.WRAP_SM  # which unsigned types lack
+                target = FixedType(int(rng.integers(1, 10)), int(rng.integers(0, 9)), target_signed, rounding, overflow)
                 yield Sample(cls.between(given, target), (given,))

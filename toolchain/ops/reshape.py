@@ -36,9 +36,7 @@ class Reshape(Operator):
 
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs
-        return TensorType(
-            self.shape(given.shape), given.width, given.signed, (given.fraction,), given.low, given.high
-        )
+        return TensorType(self.shape(given.shape), given.width, given.signed, (given.fraction,), given.low, given.high)
 
     def evaluate(self, *inputs: Array) -> Array:
         return inputs[0].reshape(len(inputs[0]), *self.sizes)

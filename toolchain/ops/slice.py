@@ -81,7 +81,9 @@ class Slice(Operator):
         row, plane = inside[2], inside[1] * inside[2]
         strides = (plane, row, 1)
         start = sum(s * stride for s, stride in zip(starts, strides, strict=True))
-        writes = (Loops(start, tuple((n, step * stride) for n, step, stride in zip(outside, steps, strides, strict=True))),)
+        writes = (
+            Loops(start, tuple((n, step * stride) for n, step, stride in zip(outside, steps, strides, strict=True))),
+        )
         schedule = Schedule(math.prod(inside), (every(math.prod(inside)),), writes)
         cost = Cost(lut=100)
         return [Kernel("slice", "ops/slice.h", config, (Port(given, lanes),), Port(output, lanes), schedule, cost=cost)]

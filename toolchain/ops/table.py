@@ -44,7 +44,12 @@ class Table(Operator):
             raise PassError(f"has {self.entries.shape} entries for an index of {given.width} bits")
         entries = self.entries.array
         return TensorType(
-            given.shape, self.type.width, self.type.signed, (self.type.fraction,), int(entries.min()), int(entries.max())
+            given.shape,
+            self.type.width,
+            self.type.signed,
+            (self.type.fraction,),
+            int(entries.min()),
+            int(entries.max()),
         )
 
     def evaluate(self, *inputs: Array) -> Array:
@@ -95,7 +100,9 @@ class _Function(Operator):
     def permuted(self, axes: tuple[int, ...], rank: int) -> Operator | None:
         return self
 
-    def _lower(self, lowering: Lowering, node: Node, value: str, integer: int, signed: bool, f: Callable[[Decimal], Decimal]) -> str:
+    def _lower(
+        self, lowering: Lowering, node: Node, value: str, integer: int, signed: bool, f: Callable[[Decimal], Decimal]
+    ) -> str:
         index = FixedType(INDEX_BITS, integer, True, Rounding.RND, Overflow.SAT)
         bits = lowering.width(node)
         type = FixedType(bits, 1, True) if signed else FixedType(bits, 0, False)

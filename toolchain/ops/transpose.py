@@ -38,9 +38,7 @@ class Transpose(Operator):
 
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs
-        return TensorType(
-            self.shape(given.shape), given.width, given.signed, (given.fraction,), given.low, given.high
-        )
+        return TensorType(self.shape(given.shape), given.width, given.signed, (given.fraction,), given.low, given.high)
 
     def evaluate(self, *inputs: Array) -> Array:
         return inputs[0].transpose(0, *(a + 1 for a in self.axes))

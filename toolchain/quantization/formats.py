@@ -44,7 +44,8 @@ def choose_format(values: Array, width: int, signed: bool) -> FixedType:
     if width >= 16:  # resolution is plentiful: keep a bit of headroom for inputs that calibration has not seen
         return FixedType(width, top + 1, signed, Rounding.RND, Overflow.SAT)
     candidates = [
-        FixedType(width, integer, signed, Rounding.RND, Overflow.SAT) for integer in range(top, top - CLIPPED_BITS - 1, -1)
+        FixedType(width, integer, signed, Rounding.RND, Overflow.SAT)
+        for integer in range(top, top - CLIPPED_BITS - 1, -1)
     ]
     return min(candidates, key=lambda type: squared_error(sample, type))
 

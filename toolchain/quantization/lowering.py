@@ -310,4 +310,3 @@ def _round_half_up(values: Array) -> Array:
     if np.abs(rounded).max(initial=0) >= EXACT_FLOAT:
         return np.array([int(v) for v in rounded.ravel()], dtype=object).reshape(rounded.shape)
     return rounded.astype(np.int64)
-

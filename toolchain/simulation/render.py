@@ -21,12 +21,13 @@ FLOAT_LIMIT = 1 << 24
 
 
 class Renderer:
-    """Collects ONNX operators. Tensors with rows and columns are channels-first here, all others as in the program."""
+    """Collects ONNX operators for the nodes of `stretch` (None: any). Tensors with rows and columns are channels-first here, all others as in the program."""
 
     free_batch = True
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, stretch: frozenset[str] | None = None) -> None:
         self.graph = graph
+        self._stretch = stretch
         self.taken_over: set[str] = set()
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
@@ -99,6 +100,7 @@ class Renderer:
         operator = reader.operator if reader is not None else None
         if (
             reader is None
+            or (self._stretch is not None and reader.name not in self._stretch)
             or not isinstance(operator, Requantize)
             or operator.type.rounding not in (Rounding.RND, Rounding.TRN)
             or not self.can_overflow_in_float(operator, given)
@@ -123,7 +125,11 @@ class Renderer:
         return self.op("Floor", value) if max(operator.shifts) > 0 else value
 
     def _limits(self, operator: Requantize) -> tuple[int, int]:
-        low = -operator.type.high if operator.type.overflow == Overflow.SAT_SYM and operator.type.signed else operator.type.low
+        low = (
+            -operator.type.high
+            if operator.type.overflow == Overflow.SAT_SYM and operator.type.signed
+            else operator.type.low
+        )
         return low, operator.type.high
 
     def round_and_saturate(self, value: str, operator: Requantize, given: TensorType) -> str:

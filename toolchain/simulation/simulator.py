@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from toolchain.errors import ModelError
+from toolchain.errors import InputError
 from toolchain.ir import Array, Graph, Input, TensorType
 from toolchain.simulation import reference
 from toolchain.simulation.fast import FastEngine
@@ -89,7 +89,7 @@ class Simulator:
             return x
         if len(self.graph.inputs) != 1:
             names = ", ".join(given.name for given in self.graph.inputs)
-            raise ModelError(f"has the inputs {names}", where=self.graph.name, fix="Give a mapping from name to array.")
+            raise InputError(f"has the inputs {names}", where=self.graph.name, fix="Give a mapping from name to array.")
         return {self.graph.inputs[0].name: x}
 
     def _single(self, outputs: dict[str, Array]) -> Array | dict[str, Array]:
@@ -97,30 +97,30 @@ class Simulator:
 
 
 def check_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The arrays by input name, checked. Raises ModelError for wrong names, shapes, types, or NaN and infinity."""
+    """The arrays by input name, checked. Raises InputError for wrong names, shapes, types, or NaN and infinity."""
     names = [given.name for given in graph.inputs]
     unknown = sorted(set(inputs) - set(names))
     missing = sorted(set(names) - set(inputs))
     if unknown or missing:
         what = f"no input is called {unknown[0]!r}" if unknown else f"the input {missing[0]!r} is missing"
-        raise ModelError(what, where=graph.name, fix=f"The model's inputs are {', '.join(names)}.")
+        raise InputError(what, where=graph.name, fix=f"The model's inputs are {', '.join(names)}.")
     rows = {len(array) if np.ndim(array) else 0 for array in inputs.values()}
     checked = {given.name: _check(given, np.asarray(inputs[given.name])) for given in graph.inputs}
     if len(rows) > 1:
-        raise ModelError(f"the inputs have {sorted(rows)} rows, they need the same number", where=graph.name)
+        raise InputError(f"the inputs have {sorted(rows)} rows, they need the same number", where=graph.name)
     return checked
 
 
 def _check(given: Input, array: Array) -> Array:
     where = f"input {given.name!r}"
     if array.dtype.kind not in "fiub":
-        raise ModelError(f"has elements of type {array.dtype}, numbers are needed", where=where)
+        raise InputError(f"has elements of type {array.dtype}, numbers are needed", where=where)
     if array.shape[1:] != given.model_shape or array.ndim != len(given.model_shape) + 1:
         wanted = ", ".join(map(str, ("rows", *given.model_shape)))
-        raise ModelError(f"has the shape {list(array.shape)}", where=where, fix=f"The model takes ({wanted}).")
+        raise InputError(f"has the shape {list(array.shape)}", where=where, fix=f"The model takes ({wanted}).")
     if len(array) == 0:
-        raise ModelError("has no rows", where=where)
+        raise InputError("has no rows", where=where)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         first = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-        raise ModelError(f"holds NaN or infinity at {list(first)}", where=where, fix="Clean the data first.")
+        raise InputError(f"holds NaN or infinity at {list(first)}", where=where, fix="Clean the data first.")
     return array

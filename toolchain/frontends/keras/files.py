@@ -169,7 +169,8 @@ def _open_hdf5(path: Path, weights: Path | None, stack: ExitStack) -> ModelFile:
             where=path.name,
             fix="Give the architecture (model.to_json()) as the model and this file as --weights",
         )
-    config = parse_json(text.encode(), f"{path.name}/model_config")
+    # h5py gives bytes that are no UTF-8 as surrogates, which the parser then refuses.
+    config = parse_json(text.encode(errors="surrogatepass"), f"{path.name}/model_config")
     if weights is not None:
         return ModelFile(config, _major(version, config), _open_weights(weights, stack), weights.name)
     return ModelFile(config, _major(version, config), file, path.name)

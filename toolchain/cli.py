@@ -1,0 +1,279 @@
+"""The command line: DESIGN section 7. Each command is a few lines over the Python API."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from toolchain.errors import ConfigurationError, ToolchainError
+from toolchain.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compiles trained neural networks to FPGA and embedded projects, bit for bit as simulated.",
+)  # fmt: skip
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True, highlight=False)
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx, .keras, .h5 or Keras .json file.")]
+ProjectArgument = Annotated[Path, typer.Argument(metavar="PROJECT", help="A folder that `compile` wrote.")]
+InputsOption = Annotated[
+    Path, typer.Option("--inputs", metavar="X.npy", help="Arrays in the model's layout and scale.")
+]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Weights of a Keras .json model.")]
+ShapeOption = Annotated[
+    list[str] | None, typer.Option("--input-shape", metavar="NAME=1,224,224,3", help="Sizes for free dimensions.")
+]
+
+
+@app.command()
+def inspect(model: ModelArgument, weights: WeightsOption = None, input_shape: ShapeOption = None) -> None:
+    """Operators, shapes, parameters and MACs of a model, and everything in it that is not supported."""
+    from toolchain.report.inspect import inspect_model
+
+    inspect_model(model, weights, parse_shapes(input_shape), out)
+
+
+@app.command()
+def compile(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PROJECT", help="Folder to write.")],
+    calibrate: Annotated[Path | None, typer.Option(metavar="X.npz", help="Typical inputs (.npy or .npz).")] = None,
+    board: Annotated[str, typer.Option(help="See `toolchain boards`.")] = "zcu104",
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Formats and foldings per layer.")] = None,
+    weights: WeightsOption = None,
+    input_shape: ShapeOption = None,
+    weight_bits: Annotated[int | None, typer.Option(help="Bits of weights, default 8.")] = None,
+    activation_bits: Annotated[int | None, typer.Option(help="Bits of activations, default 8.")] = None,
+    pack: Annotated[str | None, typer.Option(help="none, auto, dct or spatial.")] = None,
+    execute: Annotated[str | None, typer.Option(help="auto, spatial or frequency.")] = None,
+    budget: Annotated[str | None, typer.Option(help="28x, 450000B or 300kMAC.")] = None,
+    target: Annotated[str, typer.Option(help="hls, embedded or all.")] = "hls",
+    target_fps: Annotated[float | None, typer.Option(help="Frames a second to reach with the least hardware.")] = None,
+    ram: Annotated[int | None, typer.Option(help="RAM in bytes of an embedded target.")] = None,
+    clock: Annotated[float | None, typer.Option(help="MHz; default is the board's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a project that is there.")] = False,
+) -> None:
+    """Compiles a trained model into a project: integer program, HLS C++, test bench, report."""
+    from toolchain.compiler import compile_model
+    from toolchain.report.tables import compile_summary
+
+    with progress_bar() as progress:
+        project = compile_model(
+            model, output, calibrate=calibrate, board=board, config=config, weights=weights,
+            input_shapes=parse_shapes(input_shape), weight_bits=weight_bits, activation_bits=activation_bits, pack=pack,
+            execute=execute, budget=budget, target=target, target_fps=target_fps, ram=ram, clock_mhz=clock, force=force,
+            progress=progress,
+        )  # fmt: skip
+    compile_summary(project.report, output, out, err)
+
+
+@app.command()
+def simulate(
+    project: ProjectArgument,
+    inputs: InputsOption,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="Y.npy", help="File to write.")],
+    engine: Annotated[str, typer.Option(help="fast or reference; both give the same integers.")] = "fast",
+    raw: Annotated[bool, typer.Option("--raw", help="Write the program's integers (int64).")] = False,
+    trace: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write every layer's integers here.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the fast engine.")] = 1,
+) -> None:
+    """Runs the integer program on arrays: what the hardware gives, bit for bit."""
+    from toolchain.project import load
+    from toolchain.simulation.arrays import load_arrays, save_arrays
+    from toolchain.simulation.trace import write_trace
+
+    chosen = choice(engine, ("fast", "reference"), "--engine")
+    if not output.resolve().parent.is_dir():
+        raise ConfigurationError("the folder to write into does not exist", where=str(output))
+    loaded = load(project)
+    simulator = loaded.simulator(engine=chosen, threads=threads)
+    arrays = load_arrays(inputs, [given.name for given in loaded.graph.inputs])
+    with progress_bar() as progress:
+        results = simulator.raw_outputs(arrays, lambda done, total: progress("simulating", done, total))
+        if trace is not None:
+            write_trace(trace, simulator, arrays)
+    if not raw:
+        results = {name: simulator.scaled(name, values) for name, values in results.items()}
+    save_arrays(output, results)
+
+
+@app.command()
+def verify(
+    project: ProjectArgument,
+    inputs: InputsOption,
+    against: Annotated[str, typer.Option(help="hls, embedded, rtl; several joined by commas.")] = "hls",
+    machine: Annotated[str, typer.Option(help="Where embedded code runs.")] = "host",
+) -> None:
+    """Builds the generated code as it lies in the project and compares every integer with the program."""
+    from toolchain.project import load
+    from toolchain.simulation.arrays import load_arrays
+    from toolchain.simulation.simulator import check_inputs
+    from toolchain.verification.csim import verify_hls
+
+    wanted = [choice(name, ("hls", "embedded", "rtl"), "--against") for name in against.split(",")]
+    for name in wanted:
+        if name != "hls":
+            raise ConfigurationError(f"--against {name} is not available in this version", fix="Use hls.")
+    if machine != "host":
+        raise ConfigurationError("--machine goes with --against embedded, which is not available in this version")
+    loaded = load(project)
+    arrays = check_inputs(loaded.graph, load_arrays(inputs, [given.name for given in loaded.graph.inputs]))
+    with progress_bar() as progress:
+        agreement = verify_hls(loaded, arrays, progress)
+    out.print(
+        f"{agreement.rendering}: {agreement.frames} inputs, {agreement.layers} layers, "
+        f"{agreement.values} integers compared, 0 differ"
+    )
+
+
+@app.command()
+def evaluate(
+    project: ProjectArgument,
+    inputs: InputsOption,
+    labels: Annotated[Path, typer.Option(metavar="Y.npy", help="Class numbers.")],
+    model: Annotated[Path | None, typer.Option(metavar="MODEL", help="Also the float model's accuracy.")] = None,
+    weights: WeightsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Accuracy of the integer program, and of the float model."""
+    from toolchain.report.accuracy import evaluate_project
+
+    with progress_bar(quiet=as_json) as progress:
+        result = evaluate_project(project, inputs, labels, model, weights, progress)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            out.print(
+                f"{name.replace('_', ' ')}: {value:.4f}"
+                if isinstance(value, float)
+                else f"{name.replace('_', ' ')}: {value}"
+            )
+
+
+@app.command()
+def report(
+    project: ProjectArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page.")] = None,
+) -> None:
+    """What the compilation found: sizes, formats, hardware, per layer and in total."""
+    from toolchain.project import read_report
+    from toolchain.report.tables import report_tables
+
+    content = read_report(project)
+    if as_json:
+        print(json.dumps(content, indent=1))
+    elif html is None:
+        report_tables(content, out)
+    if html is not None:
+        from toolchain.report.page import write_page
+
+        write_page(content, html)
+
+
+@app.command()
+def build(
+    project: ProjectArgument,
+    stage: Annotated[str, typer.Option(help="csim, csynth, cosim, ip or bitstream.")] = "csynth",
+) -> None:
+    """Runs the vendor's tool on the HLS project."""
+    from toolchain.deployment.build import build_project
+
+    build_project(project, choice(stage, ("csim", "csynth", "cosim", "ip", "bitstream"), "--stage"), out)
+
+
+@app.command()
+def boards(name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None) -> None:
+    """Known boards, or the facts of one."""
+    from toolchain.report.tables import board_list, board_table
+
+    if name is None:
+        board_list(out)
+    else:
+        board_table(name, out)
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Options of the command itself."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+class progress_bar:  # noqa: N801 - used like a function
+    """A progress line on stderr when it is a terminal, nothing otherwise."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(), console=err, transient=True, disable=quiet or not err.is_terminal,
+        )  # fmt: skip
+
+    def __enter__(self) -> Callable[[str, int, int], None]:
+        self._progress.__enter__()
+        task = self._progress.add_task("", total=1)
+
+        def update(what: str, done: int, total: int) -> None:
+            self._progress.update(task, description=what, completed=done, total=max(total, 1))
+
+        return update
+
+    def __exit__(self, *details: Any) -> None:
+        self._progress.__exit__(*details)
+
+
+def choice(value: str, known: tuple[str, ...], option: str) -> Any:
+    """`value` if it is one of `known`, else ConfigurationError."""
+    if value not in known:
+        raise ConfigurationError(f"{option} {value!r} is unknown", fix=f"Use {', '.join(known)}.")
+    return value
+
+
+def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """`NAME=1,224,224,3` to sizes by name; the name may hold `=` itself."""
+    shapes = {}
+    for text in given or []:
+        name, sign, sizes = text.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not sign or not shape or min(shape) < 1:
+            raise ConfigurationError(f"--input-shape {text!r} is not understood", fix="Write NAME=1,224,224,3.")
+        shapes[name] = shape
+    return shapes
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command and leaves with its exit code: errors of the user's input are one line, never a traceback."""
+    try:
+        code = app(arguments, standalone_mode=False) or 0
+    except ToolchainError as error:
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # how the argument parser says that a command line is wrong
+            raise
+        err.print(f"error: {error.format_message()}", markup=False, soft_wrap=True)
+        code = 2
+    sys.exit(code)

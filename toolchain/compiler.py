@@ -1,0 +1,166 @@
+"""The whole way from a model file to a project folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from toolchain.codegen.hls import render_hls
+from toolchain.codegen.project import Files, prefixed
+from toolchain.errors import CalibrationError, ConfigurationError
+from toolchain.frontends import read_graph
+from toolchain.hardware.board import Board, load_board
+from toolchain.hardware.dataflow import simulate
+from toolchain.hardware.folding import fold
+from toolchain.hardware.network import build_network
+from toolchain.ir import Array, Graph
+from toolchain.ops.quantize import Quantize
+from toolchain.passes import pipeline
+from toolchain.project import REPORT, Project, check_target, program_files, write_project
+from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
+from toolchain.quantization.lowering import Lowered, lower
+from toolchain.report.build import Design, build_report
+from toolchain.simulation import reference
+from toolchain.simulation.arrays import load_arrays
+from toolchain.simulation.simulator import check_inputs
+
+Progress = Callable[[str, int, int], None]
+TEST_FRAMES = 8
+"""Rows of the calibration data that the test bench gets."""
+CLOCK_LIMITS = (10.0, 900.0)
+
+
+def compile_model(
+    model: str | Path,
+    output: str | Path,
+    *,
+    calibrate: str | Path | Array | Mapping[str, Array] | None = None,
+    board: str = "zcu104",
+    config: str | Path | None = None,
+    weights: str | Path | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    weight_bits: int | None = None,
+    activation_bits: int | None = None,
+    pack: str | None = None,
+    execute: str | None = None,
+    budget: str | None = None,
+    target: str = "hls",
+    target_fps: float | None = None,
+    ram: int | None = None,
+    clock_mhz: float | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Project:
+    """Compiles a trained network into a project folder and returns it.
+
+    `calibrate` is a `.npy`/`.npz` file or arrays (rows, ...) in the model's own layout and scale. Raises ToolchainError
+    for whatever is wrong with the model, the data or the options; then nothing is written.
+    """
+    path = Path(output)
+    check_target(path, force)
+    chosen = load_configuration(
+        Path(config) if config else None,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        pack=pack,
+        execute=execute,
+    )
+    _check_available(chosen, target, budget, ram)
+    the_board = load_board(board)
+    clock = clock_mhz if clock_mhz is not None else the_board.clock_mhz
+    if not CLOCK_LIMITS[0] <= clock <= CLOCK_LIMITS[1]:
+        raise ConfigurationError(f"--clock {clock} is outside {CLOCK_LIMITS[0]:.0f} to {CLOCK_LIMITS[1]:.0f} MHz")
+    if target_fps is not None and not target_fps > 0:
+        raise ConfigurationError(f"--target-fps {target_fps} is not above 0")
+    report = progress or (lambda what, done, total: None)
+
+    report("reading the model", 0, 1)
+    real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
+    check_layers(chosen, list(dict.fromkeys(node.layer for node in real.nodes)))
+    data = calibration_data(real, calibrate)
+    lowered = lower(real, data, chosen, report)
+    graph = pipeline.run(lowered.graph, pipeline.EXACT_PASSES)
+    report("choosing hardware", 0, 1)
+    interval = int(clock * 1e6 / target_fps) if target_fps else 0
+    design = make_design(graph, the_board, clock, chosen, interval)
+    report("writing the project", 0, 1)
+    files = project_files(Path(model).name, design, lowered, data)
+    write_project(path, files, force)
+    return Project(path, graph)
+
+
+def _check_available(configuration: Configuration, target: str, budget: str | None, ram: int | None) -> None:
+    """Refuses what the command line promises for later versions, in place of ignoring it."""
+    packs = {configuration.pack, *(layer.pack for layer in configuration.layers.values())} & {"dct", "spatial"}
+    executes = {configuration.execute, *(layer.execute for layer in configuration.layers.values())} & {"frequency"}
+    if packs:
+        raise ConfigurationError(f"pack {packs.pop()!r} is not available in this version", fix="Use none or auto.")
+    if executes:
+        raise ConfigurationError("execute 'frequency' is not available in this version", fix="Use spatial or auto.")
+    if budget is not None:
+        raise ConfigurationError("--budget is not available in this version")
+    if target != "hls":
+        raise ConfigurationError(f"--target {target} is not available in this version", fix="Use hls.")
+    if ram is not None:
+        raise ConfigurationError("--ram goes with --target embedded, which is not available in this version")
+
+
+def calibration_data(graph: Graph, given: str | Path | Array | Mapping[str, Array] | None) -> dict[str, Array]:
+    """Calibration arrays by input name, checked. Raises CalibrationError when there are none."""
+    if given is None:
+        raise CalibrationError(
+            "the model carries no quantization of its own, so formats have to be chosen on real inputs",
+            where=graph.name,
+            fix="Give some with --calibrate X.npz.",
+        )
+    names = [one.name for one in graph.inputs]
+    if isinstance(given, str | Path):
+        arrays = load_arrays(Path(given), names)
+    elif isinstance(given, Mapping):
+        arrays = dict(given)
+    elif len(names) == 1:
+        arrays = {names[0]: given}
+    else:
+        raise CalibrationError(f"the model has the inputs {', '.join(names)}", fix="Give a mapping from name to array.")
+    return check_inputs(graph, arrays)
+
+
+def make_design(
+    graph: Graph, board: Board, clock_mhz: float, configuration: Configuration, interval: int = 0
+) -> Design:
+    """Foldings, processes, streams and FIFO depths for a program on a board."""
+    network = build_network(graph, fold(graph, board.resources, configuration, interval))
+    timing = simulate(network)
+    return Design(graph, network.with_depths(timing.depths), timing, board, clock_mhz)
+
+
+def project_files(model: str, design: Design, lowered: Lowered, data: Mapping[str, Array]) -> Files:
+    """Every file of the project."""
+    files, breakdown = program_files(design.graph)
+    rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
+    inputs, outputs = raw_frames(design.graph, rows)
+    files |= prefixed("hls", render_hls(design.network, design.board, design.clock_mhz, inputs, outputs))
+    report = build_report(model, design, lowered, len(files["weights.bin"]), breakdown)
+    files[REPORT] = json.dumps(report, indent=1) + "\n"
+    return files
+
+
+def raw_frames(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What the hardware is given and gives for these inputs: raw integers by name in the model's layout, int64."""
+    checked = check_inputs(graph, inputs)
+    channels_last = {one.name: one.from_model(checked[one.name]) for one in graph.inputs}
+    entries: dict[str, Array] = {}
+
+    def observe(name: str, values: Array) -> None:
+        node = graph.by_name[name]
+        if isinstance(node.operator, Quantize):
+            given = next(one for one in graph.inputs if one.name == node.inputs[0])
+            back = np.argsort(given.axes)
+            entries[given.name] = np.transpose(values, (0, *(int(a) + 1 for a in back)))
+
+    results = reference.evaluate(graph, channels_last, observe)
+    outputs = {output.name: output.to_model(results[output.name]) for output in graph.outputs}
+    return entries, outputs

@@ -1,0 +1,1 @@
+"""Weights as bytes: the container that a project keeps them in."""

@@ -1,0 +1,165 @@
+"""A project folder: written whole or not at all, and read with every byte checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from toolchain.codegen.project import Files, remove_tree, write_files
+from toolchain.errors import ConfigurationError, ModelError
+from toolchain.ir import Constant, Graph
+from toolchain.ir.text import from_text, to_text
+from toolchain.packing.container import Tensor, pack, unpack
+from toolchain.simulation.simulator import Engine, Simulator
+from toolchain.version import __version__
+
+FORMAT = "dct-toolchain program"
+VERSION = 1
+PROGRAM, WEIGHTS, REPORT = "program.json", "weights.bin", "report.json"
+ROLES = {"weights": "weights", "scale": "weights", "slopes": "weights", "bias": "biases", "offset": "biases"}
+TABLES = ("entries", "exponentials")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A compiled network on disk."""
+
+    path: Path
+    graph: Graph
+
+    def simulator(self, engine: Engine = "fast", threads: int = 1) -> Simulator:
+        """A simulator whose outputs are those of the hardware, bit for bit."""
+        return Simulator(self.graph, engine, threads)
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The contents of report.json. Raises ModelError when it is damaged."""
+        return read_report(self.path)
+
+
+def program_files(graph: Graph) -> tuple[Files, dict[str, int]]:
+    """`program.json` and `weights.bin` of an integer program, and the bits that the parts of the latter take."""
+    constants: list[Constant] = []
+    text = to_text(graph, constants)
+    roles = _roles(graph)
+    data, breakdown = pack([Tensor(roles[constant], constant) for constant in constants])
+    program = {
+        "format": FORMAT,
+        "version": VERSION,
+        "toolchain": __version__,
+        "weights": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+        "program": text.splitlines(),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    return {PROGRAM: json.dumps(program, indent=1) + "\n", WEIGHTS: data}, breakdown
+
+
+def _roles(graph: Graph) -> dict[Constant, str]:
+    roles: dict[Constant, str] = {}
+    for node in graph.nodes:
+        for f in dataclasses.fields(node.operator):
+            value = getattr(node.operator, f.name)
+            if isinstance(value, Constant):
+                role = "tables" if f.name in TABLES else ROLES.get(f.name, "parameters")
+                roles.setdefault(value, role)
+    return roles
+
+
+def load(path: str | Path) -> Project:
+    """Reads a project folder. Raises ModelError when it is none, or when a file of it is damaged."""
+    root = Path(path)
+    program = _json(root, PROGRAM)
+    if program.get("format") != FORMAT:
+        raise ModelError("is not a project of this toolchain", where=str(root))
+    if program.get("version") != VERSION:
+        raise ModelError(f"has version {program.get('version')}, this toolchain reads {VERSION}", where=str(root))
+    damaged = ModelError("is damaged", where=PROGRAM, fix="Compile the model again.")
+    try:
+        text = "\n".join(program["program"]) + "\n"
+        checksum, size, digest = program["sha256"], program["weights"]["bytes"], program["weights"]["sha256"]
+    except (KeyError, TypeError):
+        raise damaged from None
+    if hashlib.sha256(text.encode()).hexdigest() != checksum:
+        raise damaged
+    try:
+        data = (root / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(root / WEIGHTS)) from None
+    if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
+        raise ModelError("is damaged (checksum)", where=WEIGHTS, fix="Compile the model again.")
+    constants = [tensor.constant for tensor in unpack(data)]
+    return Project(root, from_text(text, constants))
+
+
+def read_report(root: Path) -> dict[str, Any]:
+    """report.json of a project, its keys checked."""
+    content = _json(root, REPORT)
+    missing = {"model", "board", "layers", "hardware", "compression"} - set(content)
+    if missing:
+        raise ModelError(f"is damaged: {sorted(missing)[0]!r} is missing", where=REPORT)
+    return content
+
+
+def _json(root: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((root / name).read_bytes())
+    except OSError as error:
+        if not root.is_dir():
+            raise ModelError("is no project folder", where=str(root), fix="Make one with toolchain compile.") from None
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(root / name)) from None
+    except ValueError:
+        raise ModelError("is damaged: no JSON", where=str(root / name), fix="Compile the model again.") from None
+    if not isinstance(content, dict):
+        raise ModelError("is damaged: no JSON object", where=str(root / name))
+    return content
+
+
+def is_project(path: Path) -> bool:
+    try:
+        return bool(_json(path, PROGRAM).get("format") == FORMAT)
+    except ModelError:
+        return False
+
+
+def check_target(path: Path, force: bool) -> None:
+    """Raises ConfigurationError when a project cannot be written to `path`."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise ConfigurationError("exists and is no folder", where=str(path))
+    if path.exists() and any(path.iterdir()):
+        if not is_project(path):
+            raise ConfigurationError("holds other files and is left alone", where=str(path), fix="Name another folder.")
+        if not force:
+            raise ConfigurationError("holds a project", where=str(path), fix="Replace it with --force.")
+    if not path.resolve().parent.is_dir():
+        raise ConfigurationError("the folder to write into does not exist", where=str(path.resolve().parent))
+
+
+def write_project(path: Path, files: Mapping[str, str | bytes], force: bool = False) -> None:
+    """Writes all files beside the target first, then renames; an interruption leaves the target as it was."""
+    check_target(path, force)
+    path = path.resolve()
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        fresh, old = staging / "new", staging / "old"
+        fresh.mkdir()
+        write_files(fresh, files)
+        if path.exists():
+            os.rename(path, old)
+        try:
+            os.rename(fresh, path)
+        except OSError:
+            if old.exists():
+                os.rename(old, path)
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None
+    finally:
+        remove_tree(staging)

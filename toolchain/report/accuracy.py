@@ -1,0 +1,62 @@
+"""Accuracy of the integer program and of the float model it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from toolchain.errors import InputError
+from toolchain.frontends import read_model
+from toolchain.ir import Array
+from toolchain.project import load
+from toolchain.simulation.arrays import load_arrays
+
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate_project(
+    project: Path, inputs: Path, labels: Path, model: Path | None, weights: Path | None, progress: Progress
+) -> dict[str, float | int]:
+    """Share of rows whose largest output is the labelled class (ties go to the first), and agreement with the model."""
+    loaded = load(project)
+    arrays = load_arrays(inputs, [given.name for given in loaded.graph.inputs])
+    wanted = load_arrays(labels, ["labels"])["labels"]
+    rows = len(next(iter(arrays.values())))
+    if wanted.shape != (rows,) or wanted.dtype.kind not in "iu":
+        raise InputError(f"has the shape {list(wanted.shape)}, {rows} class numbers are needed", where=str(labels))
+    raw = loaded.simulator().raw_outputs(arrays, lambda done, total: progress("simulating", done, total))
+    integer = classes(next(iter(raw.values())))
+    result: dict[str, float | int] = {"samples": rows, "integer_accuracy": float((integer == wanted).mean())}
+    if model is not None:
+        floating = classes(run_float_model(model, weights, arrays, progress))
+        result["float_accuracy"] = float((floating == wanted).mean())
+        result["agreement"] = float((integer == floating).mean())
+    return result
+
+
+def classes(scores: Array) -> Array:
+    return scores.reshape(len(scores), -1).argmax(axis=1)
+
+
+def run_float_model(model: Path, weights: Path | None, arrays: Mapping[str, Array], progress: Progress) -> Array:
+    """The first output of the float model, computed by ONNX Runtime row by row (its batch is set to 1)."""
+    proto = read_model(model, weights)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    kinds = {given.name: _numpy_type(given.type) for given in session.get_inputs()}
+    rows = len(next(iter(arrays.values())))
+    scores = []
+    for row in range(rows):
+        feed = {name: array[row : row + 1].astype(kinds[name]) for name, array in arrays.items()}
+        scores.append(session.run(None, feed)[0])
+        if row % 64 == 0:
+            progress("running the float model", row, rows)
+    return np.concatenate(scores)
+
+
+def _numpy_type(name: str) -> str:
+    return {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}.get(
+        name, name.removeprefix("tensor(").removesuffix(")")
+    )

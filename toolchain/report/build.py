@@ -1,0 +1,165 @@
+"""Builds `report.json`: its keys are a contract, DESIGN section 7."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from toolchain.hardware.board import Board
+from toolchain.hardware.dataflow import Timing
+from toolchain.hardware.folding import BRAM_SHARE, DSP_SHARE, LUT_SHARE
+from toolchain.hardware.network import Network
+from toolchain.hardware.resources import Estimate, fifo_estimate, kernel_estimate, network_estimate
+from toolchain.ir import Constant, Graph, Node, TensorType
+from toolchain.ops.max_pool import MaxPool
+from toolchain.ops.quantize import Quantize
+from toolchain.ops.requantize import Requantize
+from toolchain.ops.reshape import Reshape
+from toolchain.quantization.lowering import Lowered
+from toolchain.version import __version__
+
+
+@dataclass(frozen=True)
+class Design:
+    """A program with the hardware chosen for it."""
+
+    graph: Graph
+    network: Network
+    timing: Timing
+    board: Board
+    clock_mhz: float
+
+
+def build_report(
+    model: str, design: Design, lowered: Lowered, size: int, breakdown: Mapping[str, int]
+) -> dict[str, Any]:
+    """All of `report.json`. `size` is that of weights.bin in bytes."""
+    graph = design.graph
+    layers = [_layer(design, lowered, node) for node in _layer_nodes(graph)]
+    parameters = sum(node.operator.parameters() for node in graph.nodes)
+    macs = sum(layer["macs"] for layer in layers)
+    weights = sum(_weights(node)[0].size for node in graph.nodes if _weights(node))
+    return {
+        "model": model,
+        "board": design.board.name,
+        "toolchain_version": __version__,
+        "parameters": parameters,
+        "macs": macs,
+        "compression": {
+            "ratio_float32": parameters * 4 / size,
+            "ratio_int8": parameters / size,
+            "bits_per_weight": 8 * size / max(weights, 1),
+            "mean_code_length": breakdown.get("weights", 0) / max(weights, 1),
+            "breakdown": dict(sorted(breakdown.items())),
+        },
+        "multiplications": {
+            "dense": macs,
+            "packed": macs,
+            "ratio": 1.0,
+        },
+        "hardware": _hardware(design),
+        "layers": layers,
+    }
+
+
+def _layer_nodes(graph: Graph) -> list[Node]:
+    """One node for each line of the report: everything but entry, narrowing and reshaping."""
+    return [node for node in graph.nodes if not isinstance(node.operator, Quantize | Requantize | Reshape)]
+
+
+def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
+    graph = design.graph
+    types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
+    type = graph.types[node.name]
+    assert isinstance(type, TensorType)
+    narrowing = [r.name for r in graph.consumers[node.name] if isinstance(r.operator, Requantize)]
+    mine = [process for process in design.network.processes if process.node in (node.name, *narrowing)]
+    cost = sum((kernel_estimate(process.kernel) for process in mine), Estimate())
+    for process in mine:
+        for name in process.outputs:
+            if name in design.network.streams:
+                stream = design.network.streams[name]
+                cost += fifo_estimate(stream.depth, stream.port.bits)
+    weights = _weights(node)
+    entry = {
+        "name": node.name,
+        "layer": node.layer,
+        "op": _op_name(node),
+        "coding": "spatial",
+        "execution": "spatial",
+        "input_type": value_type(graph, node.inputs[0]),
+        "weight_type": str(weights[1]) if weights else None,
+        "accumulator_type": str(type.fixed),
+        "output_type": value_type(graph, narrowing[0] if len(narrowing) == 1 else node.name),
+        "input_shape": list(types[0].shape),
+        "output_shape": list(type.shape),
+        "parameters": node.operator.parameters(),
+        "macs": node.operator.multiplications(*(t.shape for t in types)) if weights else 0,
+        "density": float(np.count_nonzero(weights[0]) / max(weights[0].size, 1)) if weights else 1.0,
+        "cycles": max((design.timing.steps[process.name] for process in mine), default=0),
+        "dsp": cost.dsp,
+        "bram36": cost.bram36,
+        "lut": cost.lut,
+        "pe": 1,
+        "simd": 1,
+        "saturations": sum(lowered.saturations.get(name, 0) for name in narrowing),
+        "relative_error": lowered.errors.get(node.layer, 0.0),
+    }
+    for process in mine:
+        config = process.kernel.config
+        if "PE" in config:
+            entry["pe"], entry["simd"] = config["PE"], config["SIMD"]
+        elif process.kernel.function == "depthwise":
+            entry["pe"] = entry["simd"] = config["LANES"]
+    return entry
+
+
+def _op_name(node: Node) -> str:
+    return type(node.operator).__name__
+
+
+def _weights(node: Node) -> tuple[Any, Any] | None:
+    """The integer weights of a node and their format, None for operators without weights."""
+    weights = getattr(node.operator, "weights", getattr(node.operator, "scale", None))
+    if isinstance(weights, Constant):
+        return weights.array, getattr(node.operator, "weight_type", None)
+    return None
+
+
+def value_type(graph: Graph, name: str) -> str:
+    """A value's format with the modes that made it, found through operators that only move elements."""
+    node = graph.by_name.get(name)
+    while node is not None:
+        if isinstance(node.operator, Quantize | Requantize):
+            return str(node.operator.type)
+        if not (node.operator.is_layout or isinstance(node.operator, MaxPool)):
+            break
+        node = graph.by_name.get(node.inputs[0])
+    type = graph.types[name]
+    assert isinstance(type, TensorType)
+    return str(type.fixed)
+
+
+def _hardware(design: Design) -> dict[str, Any]:
+    total = network_estimate(design.network)
+    resources = design.board.resources
+    limits = {
+        "dsp": (total.dsp, DSP_SHARE * resources.dsp),
+        "bram36": (total.bram36, BRAM_SHARE * resources.bram36),
+        "lut": (total.lut, LUT_SHARE * resources.lut),
+    }
+    exceeded = {name: (used, limit) for name, (used, limit) in limits.items() if used > limit}
+    return {
+        "latency_cycles": design.timing.latency,
+        "interval_cycles": design.timing.interval,
+        "clock_mhz": design.clock_mhz,
+        "dsp": total.dsp,
+        "bram36": total.bram36,
+        "lut": total.lut,
+        "ff": total.ff,
+        "fits": not exceeded,
+        "exceeded": {name: {"used": used, "limit": limit} for name, (used, limit) in exceeded.items()},
+    }

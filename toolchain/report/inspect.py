@@ -1,0 +1,49 @@
+"""`toolchain inspect`: a table of what a model holds, and one list of what is not supported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from toolchain.frontends import read_graph
+from toolchain.ir import Graph
+from toolchain.passes import pipeline
+
+
+def inspect_model(model: Path, weights: Path | None, input_shapes: Mapping[str, tuple[int, ...]], out: Console) -> None:
+    """Prints the layers of a supported model. Raises UnsupportedOperator, which lists every problem, for another."""
+    graph = pipeline.run(read_graph(model, weights, input_shapes), pipeline.REAL_PASSES)
+    out.print(layer_table(graph))
+    for given in graph.inputs:
+        out.print(f"input  {given.name}: rows x {' x '.join(map(str, given.model_shape))}", markup=False)
+    for output in graph.outputs:
+        shape = (graph.types[output.value].shape[a] for a in output.axes)
+        out.print(f"output {output.name}: rows x {' x '.join(map(str, shape))}", markup=False)
+
+
+def layer_table(graph: Graph) -> Table:
+    """One line a layer after clean-up: normalization folded, transpositions gone where they could be."""
+    table = Table(title=graph.name)
+    for column in ("layer", "op", "input", "output"):
+        table.add_column(column, overflow="fold")
+    for column in ("parameters", "MACs"):
+        table.add_column(column, justify="right")
+    totals = [0, 0]
+    for node in graph.nodes:
+        shapes = [graph.types[name].shape for name in node.inputs]
+        parameters, macs = node.operator.parameters(), node.operator.multiplications(*shapes)
+        totals = [totals[0] + parameters, totals[1] + macs]
+        table.add_row(
+            node.name,
+            type(node.operator).__name__,
+            ", ".join("x".join(map(str, shape)) for shape in shapes),
+            "x".join(map(str, graph.types[node.name].shape)),
+            str(parameters),
+            str(macs),
+        )
+    table.add_section()
+    table.add_row("total", f"{len(graph.nodes)} layers", "", "", *map(str, totals))
+    return table

@@ -1,0 +1,72 @@
+"""Users' arrays: `.npy` for one input or output, `.npz` keyed by name for several. Never pickled objects."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from toolchain.errors import InputError
+from toolchain.ir import Array
+
+
+def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """Arrays by input name. A `.npy`, or an `.npz` of one array, serves a model of one input.
+
+    Raises InputError when the file cannot be read, holds no numbers, or lacks an input.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays = {"": loaded}
+        else:
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+        raise InputError(
+            f"is no array file: {str(error).splitlines()[0] if str(error) else 'empty'}",
+            where=str(path),
+            fix="Write it with numpy.save or numpy.savez.",
+        ) from None
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise InputError(
+                f"holds elements of type {array.dtype}, numbers are needed", where=f"{path} {name}".strip()
+            )
+    if len(names) == 1:
+        if len(arrays) == 1:
+            return {names[0]: next(iter(arrays.values()))}
+        if names[0] in arrays:
+            return {names[0]: arrays[names[0]]}
+        if "x" in arrays:
+            return {names[0]: arrays["x"]}
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise InputError(
+            f"lacks the input {missing[0]!r}", where=str(path), fix=f"It needs the arrays {', '.join(names)} (.npz)."
+        )
+    return {name: arrays[name] for name in names}
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """One array as `.npy`, several as `.npz`; written beside the target and renamed."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.resolve().parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if path.suffix == ".npz" or len(arrays) > 1:
+                np.savez(file, **dict(arrays))
+            else:
+                np.save(file, next(iter(arrays.values())))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,30 @@
+"""Every layer's integers as files: one `.npy` a layer, channels-last, with an index that gives names and types."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from toolchain.errors import ConfigurationError
+from toolchain.ir import Array
+from toolchain.simulation.simulator import Simulator
+
+
+def write_trace(folder: Path, simulator: Simulator, inputs: Mapping[str, Array]) -> None:
+    """Writes `0000.npy`, ... and `index.json` into a new or empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(os.scandir(folder))):
+        raise ConfigurationError("exists and is not an empty folder", where=str(folder))
+    try:
+        folder.mkdir(exist_ok=True)
+        index = []
+        for number, (name, values) in enumerate(simulator.trace(inputs)):
+            file = f"{number:04d}.npy"
+            np.save(folder / file, np.ascontiguousarray(values).astype(np.int64))
+            index.append({"file": file, "layer": name, "type": str(simulator.graph.types[name])})
+        (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(folder)) from None
