@@ -436,7 +436,7 @@ def simulate(group: Sequence[Built], folder: Path, header: Path) -> None:
     """Compiles and runs a translation unit. Raises Failed when it does not compile or crashes."""
     unit = folder / f"unit_{hashlib.sha256(' '.join(b.design.name for b in group).encode()).hexdigest()[:12]}"
     calls = "".join(f"    unit_{built.design.name}::run();\n" for built in group)
-    text = [f'#include "{header.name}"', *(source(built, folder) for built in group), f"int main() {{\n{calls}}}\n"]
+    text = [*(source(built, folder) for built in group), f"int main() {{\n{calls}}}\n"]
     unit.with_suffix(".cpp").write_text("\n".join(text))
     for built in group:
         write_beats(built, folder)

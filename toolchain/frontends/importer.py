@@ -223,7 +223,7 @@ SUPPORTED_INPUT_TYPES = {
 
 def _type_name(elem_type: int) -> str:
     try:
-        return onnx.TensorProto.DataType.Name(elem_type)
+        return str(onnx.TensorProto.DataType.Name(elem_type))
     except ValueError:
         return str(elem_type)
 

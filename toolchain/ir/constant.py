@@ -41,8 +41,8 @@ class Constant:
     def digest(self) -> str:
         """SHA-256 of type, shape and contents."""
         head = f"{self.array.dtype.str}{self.array.shape}".encode()
-        body = repr(self.array.tolist()).encode() if self.array.dtype == object else np.ascontiguousarray(self.array)
-        return hashlib.sha256(head + bytes(memoryview(body).cast("B") if self.array.size else b"")).hexdigest()
+        body = repr(self.array.tolist()).encode() if self.array.dtype == object else self.array.tobytes()
+        return hashlib.sha256(head + body).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self.digest == other.digest

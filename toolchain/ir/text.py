@@ -19,7 +19,6 @@ import types
 import typing
 from collections.abc import Sequence
 from enum import Enum
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -217,6 +216,5 @@ class _Reader:
         return Constant(array if array.size else array.astype(np.float64 if value["real"] else np.int64))
 
 
-@cache
 def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)

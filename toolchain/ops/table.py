@@ -54,7 +54,7 @@ class Table(Operator):
 
     def evaluate(self, *inputs: Array) -> Array:
         index = inputs[0].astype(np.int64) & (len(self.entries.array) - 1)
-        return self.entries.array[index].astype(inputs[0].dtype)
+        return np.asarray(self.entries.array[index].astype(inputs[0].dtype))
 
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         config: dict[str, int | str] = {"SIZE": len(self.entries.array)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from toolchain.ir import Graph, Shape
+from toolchain.ir import Graph, Input, Shape
 from toolchain.ops.reshape import Reshape
 from toolchain.ops.transpose import Transpose
 from toolchain.passes.rewriting import Rewriter, with_ends
@@ -91,7 +91,8 @@ def _reshaped(rewriter: Rewriter, name: str, value: str, sizes: Shape, layer: st
 def _absorb_inputs(graph: Graph) -> Graph:
     """An input that is only read through one and the same transposition is taken in that order."""
     rewriter = Rewriter(graph)
-    inputs, gone = [], set()
+    inputs: list[Input] = []
+    gone: set[str] = set()
     for given in graph.inputs:
         readers = graph.consumers[given.name]
         orders = {reader.operator.axes if isinstance(reader.operator, Transpose) else None for reader in readers}

@@ -27,8 +27,8 @@ class LayerConfiguration(BaseModel):
     accumulator: FixedType | None = None
     pack: Pack | None = None
     execute: Execute | None = None
-    pe: int | None = Field(None, ge=1)
-    simd: int | None = Field(None, ge=1)
+    pe: int | None = Field(default=None, ge=1)
+    simd: int | None = Field(default=None, ge=1)
 
     @field_validator("weight", "input", "output", "accumulator", mode="before")
     @classmethod

@@ -38,7 +38,7 @@ def evaluate_project(
 
 
 def classes(scores: Array) -> Array:
-    return scores.reshape(len(scores), -1).argmax(axis=1)
+    return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
 
 
 def run_float_model(model: Path, weights: Path | None, arrays: Mapping[str, Array], progress: Progress) -> Array:

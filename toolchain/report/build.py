@@ -41,7 +41,7 @@ def build_report(
     layers = [_layer(design, lowered, node) for node in _layer_nodes(graph)]
     parameters = sum(node.operator.parameters() for node in graph.nodes)
     macs = sum(layer["macs"] for layer in layers)
-    weights = sum(_weights(node)[0].size for node in graph.nodes if _weights(node))
+    weights = sum(found[0].size for node in graph.nodes if (found := _weights(node)))
     return {
         "model": model,
         "board": design.board.name,

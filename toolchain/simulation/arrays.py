@@ -60,7 +60,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             if path.suffix == ".npz" or len(arrays) > 1:
-                np.savez(file, **dict(arrays))
+                np.savez(file, **dict(arrays))  # type: ignore[arg-type]
             else:
                 np.save(file, next(iter(arrays.values())))
         umask = os.umask(0)

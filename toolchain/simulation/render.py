@@ -21,7 +21,10 @@ FLOAT_LIMIT = 1 << 24
 
 
 class Renderer:
-    """Collects ONNX operators for the nodes of `stretch` (None: any). Tensors with rows and columns are channels-first here, all others as in the program."""
+    """Collects ONNX operators. Tensors with rows and columns are channels-first here, all others as in the program.
+
+    `stretch` names the nodes that are rendered together, None all of the program's.
+    """
 
     free_batch = True
 
