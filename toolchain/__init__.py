@@ -4,7 +4,7 @@ project = toolchain.compile("model.onnx", "project", calibrate="x.npy", board="z
 y = toolchain.load("project").simulator(engine="fast").predict(x)
 """
 
-from toolchain.compiler import compile_model as compile
+from toolchain.compiler import compile_model as compile  # noqa: A004 - toolchain.compile is the contract
 from toolchain.errors import ToolchainError
 from toolchain.project import Project, load
 from toolchain.simulation.simulator import Simulator

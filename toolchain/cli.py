@@ -230,7 +230,7 @@ class progress_bar:  # noqa: N801 - used like a function
 
         return update
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, *details: Any) -> None:  # noqa: PYI036 - handed on as they are
         self._progress.__exit__(*details)
 
 

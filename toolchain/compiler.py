@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from toolchain.hardware.network import build_network
 from toolchain.ir import Array, Graph
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
+from toolchain.progress import Progress, no_progress
 from toolchain.project import REPORT, Project, check_target, program_files, write_project
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
 from toolchain.quantization.lowering import Lowered, lower
@@ -27,7 +28,6 @@ from toolchain.simulation import reference
 from toolchain.simulation.arrays import load_arrays
 from toolchain.simulation.simulator import check_inputs
 
-Progress = Callable[[str, int, int], None]
 TEST_FRAMES = 8
 """Rows of the calibration data that the test bench gets."""
 CLOCK_LIMITS = (10.0, 900.0)
@@ -75,7 +75,7 @@ def compile_model(
         raise ConfigurationError(f"--clock {clock} is outside {CLOCK_LIMITS[0]:.0f} to {CLOCK_LIMITS[1]:.0f} MHz")
     if target_fps is not None and not target_fps > 0:
         raise ConfigurationError(f"--target-fps {target_fps} is not above 0")
-    report = progress or (lambda what, done, total: None)
+    report = progress or no_progress
 
     report("reading the model", 0, 1)
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def read_report(root: Path) -> dict[str, Any]:
     content = _json(root, REPORT)
     missing = {"model", "board", "layers", "hardware", "compression"} - set(content)
     if missing:
-        raise ModelError(f"is damaged: {sorted(missing)[0]!r} is missing", where=REPORT)
+        raise ModelError(f"is damaged: {min(missing)!r} is missing", where=REPORT)
     return content
 
 
@@ -123,6 +122,7 @@ def _json(root: Path, name: str) -> dict[str, Any]:
 
 
 def is_project(path: Path) -> bool:
+    """Does the folder hold a project of ours?"""
     try:
         return bool(_json(path, PROGRAM).get("format") == FORMAT)
     except ModelError:
@@ -152,12 +152,12 @@ def write_project(path: Path, files: Mapping[str, str | bytes], force: bool = Fa
         fresh.mkdir()
         write_files(fresh, files)
         if path.exists():
-            os.rename(path, old)
+            path.rename(old)
         try:
-            os.rename(fresh, path)
+            fresh.rename(path)
         except OSError:
             if old.exists():
-                os.rename(old, path)
+                old.rename(path)
             raise
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -196,13 +196,16 @@ def conv(net: Network) -> bool:
     operands = [x, net.constant(weights)]
     if net.flip(0.7):
         operands.append(net.constant(net.noise(outputs, scale=0.3)))
-    attributes = window(net, kernel, dilated=True)
+    attributes = window(net, kernel, sizes, dilated=True)
+    if attributes is None:
+        return False
     if net.flip(0.5):
         attributes["kernel_shape"] = kernel
     return net.add("Conv", *operands, group=groups if groups > 1 or net.flip() else None, **attributes)
 
 
-def window(net: Network, kernel: list[int], dilated: bool) -> dict[str, Any]:
+def window(net: Network, kernel: list[int], sizes: Shape, dilated: bool) -> dict[str, Any] | None:
+    """Random geometry; None where the kernel would not fit, which ONNX's shape inference lets pass."""
     rank = len(kernel)
     found: dict[str, Any] = {}
     if net.flip(0.4):
@@ -215,9 +218,15 @@ def window(net: Network, kernel: list[int], dilated: bool) -> dict[str, Any]:
     elif kind in (1, 2):
         found["auto_pad"] = net.pick("SAME_UPPER", "SAME_LOWER")
         found.pop("dilations", None)  # ONNX Runtime refuses both together
+        if any(k < s for k, s in zip(kernel, found.get("strides", kernel), strict=True)):
+            return None  # ONNX Runtime computes negative padding
     elif kind <= 6:
         found["pads"] = [net.draw(0, k - 1) for k in (*kernel, *kernel)]
-    return found
+    pads, dilations = found.get("pads", [0] * 2 * rank), found.get("dilations", [1] * rank)
+    fits = all(
+        (kernel[k] - 1) * dilations[k] < sizes[k] + pads[k] + pads[k + rank] for k in range(rank)
+    )
+    return found if fits or found.get("auto_pad", "").startswith("SAME") else None
 
 
 def pool(net: Network) -> bool:
@@ -229,7 +238,9 @@ def pool(net: Network) -> bool:
         return net.add(op_type, x)
     sizes = net.shapes[x][1:]
     kernel = [min(net.draw(1, 3), size) for size in sizes]
-    attributes = window(net, kernel, dilated=op_type == "MaxPool" or net.opset >= 19)
+    attributes = window(net, kernel, sizes, dilated=op_type == "MaxPool" or net.opset >= 19)
+    if attributes is None:
+        return False
     if net.flip(0.3) and "auto_pad" not in attributes:
         attributes["ceil_mode"] = 1
     if op_type == "AveragePool" and net.flip(0.4):

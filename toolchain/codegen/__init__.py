@@ -1,0 +1,1 @@
+"""Integer programs rendered as source code of other machines."""

@@ -60,6 +60,7 @@ def every(count: int, stride: int = 1, start: int = 0) -> Pattern:
 
 
 def nest(*dims: tuple[int, int], start: int = 0) -> Pattern:
+    """Events of a loop nest, (count, stride) from outermost to innermost."""
     return (Loops(start, dims),)
 
 
@@ -81,6 +82,7 @@ class Schedule:
 
 
 def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:
+    """All step numbers of a pattern."""
     parts = [loops.steps() for loops in pattern]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 

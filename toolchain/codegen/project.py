@@ -10,6 +10,7 @@ Files = dict[str, str | bytes]
 
 
 def prefixed(folder: str, files: Mapping[str, str | bytes]) -> Files:
+    """The same files inside a folder."""
     return {f"{folder}/{path}": content for path, content in files.items()}
 
 
@@ -25,4 +26,5 @@ def write_files(root: Path, files: Mapping[str, str | bytes]) -> None:
 
 
 def remove_tree(path: Path) -> None:
+    """Removes a folder, whatever is left of it."""
     shutil.rmtree(path, ignore_errors=True)

@@ -43,7 +43,9 @@ def build_project(path: Path, stage: str, out: Console) -> None:
     out.print(f"{name}: {stage}")
     done = subprocess.run(argv, cwd=folder, env=environment, check=False)
     if done.returncode:
-        raise ToolError(f"{name} failed with exit code {done.returncode}", where=str(folder), fix="Its output is above.")
+        raise ToolError(
+            f"{name} failed with exit code {done.returncode}", where=str(folder), fix="Its output is above."
+        )
 
 
 def _command(stage: str) -> tuple[str, list[str], dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +73,7 @@ def read_external(tensor: onnx.TensorProto, folder: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     parts = Path(location).parts
-    if not location or os.path.isabs(location) or ".." in parts or "\0" in location or "\\" in location:
+    if not location or Path(location).is_absolute() or ".." in parts or "\0" in location or "\\" in location:
         raise UnsafeModel(f"external data {location!r} lies outside the model's folder", where=where)
     place = folder
     for part in parts:
@@ -142,7 +141,7 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
         ) from error
     try:
         return onnx.shape_inference.infer_shapes(cleaned, data_prop=True)
-    except Exception:  # shapes are a help for messages about unsupported operators, the importer infers its own
+    except Exception:  # noqa: BLE001 - these shapes only help messages, the importer infers its own
         return cleaned
 
 

@@ -1,0 +1,1 @@
+"""Boards, the dataflow design of a program, its folding, resources and cycles."""

@@ -40,6 +40,7 @@ class Board(BaseModel):
 
 
 def board_names() -> list[str]:
+    """All boards there are."""
     return sorted(path.stem for path in folder("boards").glob("*.toml"))
 
 

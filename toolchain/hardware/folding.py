@@ -38,6 +38,7 @@ class Option:
 
 
 def divisors(number: int) -> list[int]:
+    """All divisors, in order."""
     small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
     return sorted({*small, *(number // d for d in small)})
 
@@ -158,7 +159,7 @@ def _matched(
 
 
 def _input_lanes(graph: Graph, node: Node, foldings: Mapping[str, Folding], target: int) -> int:
-    """Elements a beat: as many as keep up with the target, a power of two bytes, and what the reader takes if it can."""
+    """Elements a beat: enough for the target, a power of two of bytes, and what the reader takes where it can be."""
     type = graph.types[node.name]
     assert isinstance(type, TensorType)
     legal = [

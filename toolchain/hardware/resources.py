@@ -48,6 +48,7 @@ def memory(words: int, bits: int) -> Estimate:
 
 
 def cost_of(cost: Cost) -> Estimate:
+    """What a kernel's multipliers and memories take."""
     total = Estimate(lut=cost.lut)
     for count, a, b in cost.multipliers:
         one = multiplier(a, b)
@@ -58,6 +59,7 @@ def cost_of(cost: Cost) -> Estimate:
 
 
 def kernel_estimate(kernel: Kernel) -> Estimate:
+    """A kernel with its control logic."""
     total = cost_of(kernel.cost) + Estimate(lut=PROCESS_LUT)
     registers = kernel.output.bits + sum(port.bits for port in kernel.inputs)
     return total + Estimate(ff=total.lut + 2 * registers)
@@ -71,6 +73,7 @@ def fifo_estimate(depth: int, bits: int) -> Estimate:
 
 
 def network_estimate(network: Network) -> Estimate:
+    """The whole design, FIFOs included."""
     total = Estimate()
     for process in network.processes:
         total += kernel_estimate(process.kernel)

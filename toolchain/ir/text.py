@@ -55,17 +55,15 @@ def to_text(graph: Graph, constants: list[Constant] | None = None) -> str:
         return value
 
     lines = [f"program {json.dumps(graph.name)}"]
-    for given in graph.inputs:
-        lines.append(f"input {json.dumps(given.name)}: {_type(given.type)} axes {list(given.axes)}")
+    lines += [f"input {json.dumps(one.name)}: {one.type} axes {list(one.axes)}" for one in graph.inputs]
     for node in graph.nodes:
         fields = {f.name: encode(getattr(node.operator, f.name)) for f in dataclasses.fields(node.operator)}
         inputs = ", ".join(map(json.dumps, node.inputs))
         lines.append(
             f"{json.dumps(node.name)} = {type(node.operator).__name__}({inputs}) {json.dumps(fields)} "
-            f"layer {json.dumps(node.layer)}: {_type(graph.types[node.name])}"
+            f"layer {json.dumps(node.layer)}: {graph.types[node.name]}"
         )
-    for output in graph.outputs:
-        lines.append(f"output {json.dumps(output.name)} = {json.dumps(output.value)} axes {list(output.axes)}")
+    lines += [f"output {json.dumps(one.name)} = {json.dumps(one.value)} axes {list(one.axes)}" for one in graph.outputs]
     return "\n".join(lines) + "\n"
 
 
@@ -98,13 +96,9 @@ def from_text(text: str, constants: Sequence[Constant] = ()) -> Graph:
             raise ModelError(f"line {number} of the program is damaged: {error}") from None
     graph = Graph(name, tuple(inputs), tuple(nodes), tuple(outputs))
     for node, type in zip(nodes, written, strict=True):
-        if _type(graph.types[node.name]) != type:
-            raise ModelError(f"has the type {_type(graph.types[node.name])}, its line says {type}", where=node.name)
+        if str(graph.types[node.name]) != type:
+            raise ModelError(f"has the type {graph.types[node.name]}, its line says {type}", where=node.name)
     return graph
-
-
-def _type(type: Type) -> str:
-    return str(type)
 
 
 class _Reader:
@@ -132,7 +126,7 @@ class _Reader:
     def name(self) -> str:
         value = self.json()
         if not isinstance(value, str):
-            raise ValueError(f"{value!r} is no name")
+            raise TypeError(f"{value!r} is no name")
         return value
 
     def axes(self) -> tuple[int, ...]:
@@ -176,7 +170,8 @@ class _Reader:
             raise ValueError(f"the fields of {word[0]} are {[f.name for f in dataclasses.fields(kind)]}")
         operator = kind(**{key: self._decode(value, hints[key]) for key, value in fields.items()})
         layer = self.skip(" layer ").name()
-        type = self.skip(": ")._line[self._at :]
+        self.skip(": ")
+        type = self._line[self._at :]
         self._at = len(self._line)
         return Node(name, operator, tuple(inputs), layer), type
 

@@ -109,9 +109,9 @@ class AveragePool(Operator):
         return renderer.op("Floor", renderer.op("Div", numerator, renderer.constant(2 * divisors)))
 
     def reciprocals(self, given: TensorType) -> tuple[Array, int, int]:
-        """Multipliers m (one a divisor n), rounding constant r and shift s: (sum * m + r) >> s is `evaluate`.
+        """Multipliers m (one a divisor n), rounding constant r, shift s: (sum * m + r) >> s is `evaluate`.
 
-        m = ceil(2**(s + extra) / n) exceeds the true reciprocal by e / n / 2**s with 0 <= e = m * n - 2**(s + extra) < n.
+        m = ceil(2**(s + extra) / n) exceeds the true reciprocal by e / n / 2**s, e = m * n - 2**(s + extra) in [0, n).
         The quotient plus 1/2 is a multiple of 1 / (2 n), so the floor is right when, times 2**s, the error
         sum * e / n + delta lies in [0, 2**s / (2 n)) for every sum; delta = max(-sum * e / n) lifts negative sums.
         Raises PassError if that did not hold, which the choice of s excludes.

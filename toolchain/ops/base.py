@@ -117,13 +117,13 @@ class Operator:
         return iter(())
 
 
-O = TypeVar("O", bound=Operator)
+OperatorClass = TypeVar("OperatorClass", bound=Operator)
 OPERATORS: dict[str, type[Operator]] = {}
 Import = Callable[["Importer", "OnnxNode"], None]
 IMPORTERS: dict[str, Import] = {}
 
 
-def operator(cls: type[O]) -> type[O]:
+def operator(cls: type[OperatorClass]) -> type[OperatorClass]:
     """Registers an operator class under its name."""
     OPERATORS[cls.__name__] = cls
     return cls

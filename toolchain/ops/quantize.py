@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolchain.errors import PassError
+import numpy as np
+
+from toolchain.errors import InputError, PassError
 from toolchain.ir import Array, FixedType, Shape, TensorType, Type
 from toolchain.ir import fixed as arithmetic
 from toolchain.ops.base import Operator, operator
@@ -26,5 +28,17 @@ class Quantize(Operator):
         return TensorType.of(inputs[0].shape, self.type)
 
     def evaluate(self, *inputs: Array) -> Array:
-        """float (or integer) array to int64. Raises ToolchainError on NaN and infinity."""
-        return arithmetic.quantize(inputs[0], self.type)
+        """Real numbers to int64. Integer arrays are raw already and are only checked.
+
+        Raises InputError on NaN, infinity, and integers that the type does not hold.
+        """
+        values = inputs[0]
+        if values.dtype.kind not in "iub":
+            return arithmetic.quantize(values, self.type)
+        outside = (values < self.type.low) | (values > self.type.high)
+        if outside.any():
+            raise InputError(
+                f"the integer {values[outside][0]} does not fit {self.type}",
+                fix="Integer arrays are taken as raw integers; give real values as floats.",
+            )
+        return values.astype(np.int64)

@@ -51,7 +51,7 @@ class Softmax(Operator):
 @operator
 @dataclass(frozen=True)
 class IntegerSoftmax(Operator):
-    """p = (2 e 2**fraction + S) div (2 S) with e = exponentials[min(round(d * 2**-shift), last)], d = max - x, S = sum e.
+    """p = (2 e 2**fraction + S) div (2 S), e = exponentials[min(round(d * 2**-shift), last)], d = max - x, S = sum e.
 
     d is exact, so the width of x does not matter; the index is rounded half up.
     """
@@ -73,10 +73,8 @@ class IntegerSoftmax(Operator):
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0].astype(np.int64) if inputs[0].dtype != object else inputs[0]
         distance = values.max(axis=-1, keepdims=True) - values
-        if self.shift > 0:
-            index = (distance + (1 << (self.shift - 1))) >> self.shift
-        else:
-            index = distance << -self.shift
+        half = 1 << (self.shift - 1) if self.shift > 0 else 0
+        index = (distance + half) >> self.shift if self.shift > 0 else distance << -self.shift
         last = len(self.exponentials.array) - 1
         e = self.exponentials.array[np.minimum(index, last).astype(np.int64)]
         total = e.sum(axis=-1, keepdims=True)
@@ -130,7 +128,7 @@ def import_softmax(importing: Importer, node: OnnxNode) -> None:
     value = importing.value(node, 0)
     rank = len(importing.shape(value))
     axis = importing.axis(node.attribute("axis", -1), rank)
-    order = tuple(k for k in range(rank) if k != axis) + (axis,)
+    order = (*(k for k in range(rank) if k != axis), axis)
     moved = order != tuple(range(rank))
     if moved:
         value = importing.add(node, Transpose(order), value, part="axis_last")

@@ -112,7 +112,7 @@ class _Function(Operator):
 @operator
 @dataclass(frozen=True)
 class Sigmoid(_Function):
-    """y = 1 / (1 + exp(-x))"""
+    """y = 1 / (1 + exp(-x))."""
 
     def evaluate(self, *inputs: Array) -> Array:
         return np.asarray(0.5 * (1 + np.tanh(inputs[0] / 2)))
@@ -124,7 +124,7 @@ class Sigmoid(_Function):
 @operator
 @dataclass(frozen=True)
 class Tanh(_Function):
-    """y = tanh(x)"""
+    """y = tanh(x)."""
 
     def evaluate(self, *inputs: Array) -> Array:
         return np.asarray(np.tanh(inputs[0]))

@@ -7,7 +7,7 @@ Layout, little-endian:
     4       2     version, 1
     6       2     zero
     8       4     number of tensors n
-    12      ...   n descriptors: role (1 byte), bits an element 1..64 (1), signed 0 or 1 (1), rank (1), rank sizes (4 each)
+    12      ...   n descriptors: role (1 byte), bits an element 1..64 (1), signed 0 or 1 (1), rank (1), sizes (4 each)
     ...     ...   n payloads: the elements in row-major order, `bits` each, lowest bit first, padded to a whole byte
     end-4   4     CRC-32 of all bytes before
 

@@ -14,8 +14,11 @@ from toolchain.passes.rewriting import Rewriter
 
 
 def fold_affine(graph: Graph) -> Graph:
-    """Exact in real numbers. Folds an affine operator into the linear one before it, merges two in a row, and folds one
-    into the linear operator behind it where no padding stands between them."""
+    """Exact in real numbers.
+
+    Folds an affine operator into the linear one before it, merges two in a row, and folds one into the linear operator
+    behind it where no padding stands between them.
+    """
     rewriter = Rewriter(graph)
     for node in graph.nodes:
         inputs = rewriter.inputs(node)

@@ -9,8 +9,11 @@ from toolchain.passes.rewriting import Rewriter
 
 
 def fuse_requantize(graph: Graph) -> Graph:
-    """Exact. A Relu in front of a saturating unsigned Requantize goes, since rounding is monotone and keeps 0; so does
-    a Requantize that changes neither binary point nor any value of the known range, and a Clip that limits nothing."""
+    """Exact.
+
+    A Relu in front of a saturating unsigned Requantize goes, since rounding is monotone and keeps 0; so does a
+    Requantize that changes neither binary point nor any value of the known range, and a Clip that limits nothing.
+    """
     rewriter = Rewriter(graph)
     for node in graph.nodes:
         inputs = rewriter.inputs(node)

@@ -19,20 +19,23 @@ def permute_gemm(graph: Graph) -> Graph:
     for node in graph.nodes:
         inputs = rewriter.inputs(node)
         flat = rewriter.by_name.get(inputs[0]) if inputs else None
-        if isinstance(node.operator, Gemm) and flat is not None and isinstance(flat.operator, Reshape):
-            if len(flat.operator.sizes) == 1:
-                operator, source = node.operator, flat.inputs[0]
-                turned = rewriter.by_name.get(source)
-                if turned is not None and isinstance(turned.operator, Transpose):
-                    shape = rewriter.types[source].shape
-                    axes = turned.operator.axes
-                    rows = np.arange(len(operator.weights.array)).reshape(shape).transpose(np.argsort(axes)).ravel()
-                    operator = replace(operator, weights=Constant(operator.weights.array[rows]))
-                    source = turned.inputs[0]
-                shape = rewriter.types[source].shape
-                operator = replace(operator, geometry=shape if len(shape) == 3 else ())
-                value = rewriter.add(flat.name, Reshape(flat.operator.sizes), (source,), flat.layer)
-                rewriter.stand_for(node.name, rewriter.add(node.name, operator, (value,), node.layer))
-                continue
-        rewriter.keep(node)
+        if (
+            not isinstance(node.operator, Gemm)
+            or flat is None
+            or not isinstance(flat.operator, Reshape)
+            or len(flat.operator.sizes) != 1
+        ):
+            rewriter.keep(node)
+            continue
+        operator, source, value = node.operator, flat.inputs[0], inputs[0]
+        turned = rewriter.by_name.get(source)
+        if turned is not None and isinstance(turned.operator, Transpose):
+            back = np.argsort(turned.operator.axes)
+            rows = np.arange(flat.operator.sizes[0]).reshape(rewriter.types[source].shape).transpose(back).ravel()
+            operator = replace(operator, weights=Constant(operator.weights.array[rows]))
+            source = turned.inputs[0]
+            value = rewriter.add(flat.name, flat.operator, (source,), flat.layer)
+        shape = rewriter.types[source].shape
+        operator = replace(operator, geometry=shape if len(shape) == 3 else ())
+        rewriter.stand_for(node.name, rewriter.add(node.name, operator, (value,), node.layer))
     return rewriter.finish()

@@ -20,6 +20,7 @@ EXACT_PASSES: tuple[Pass, ...] = (fuse_requantize,)
 
 
 def run(graph: Graph, passes: tuple[Pass, ...]) -> Graph:
+    """Applies passes one after the other."""
     for apply in passes:
         graph = apply(graph)
     return graph

@@ -70,4 +70,5 @@ def without_dead_nodes(graph: Graph) -> Graph:
 
 
 def with_ends(graph: Graph, inputs: tuple[Input, ...], outputs: tuple[Output, ...]) -> Graph:
+    """The graph with other inputs and outputs, and no more nodes than these need."""
     return without_dead_nodes(replace(graph, inputs=inputs, outputs=outputs))

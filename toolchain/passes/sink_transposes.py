@@ -16,12 +16,16 @@ Axes = tuple[int, ...]
 
 
 def sink_transposes(graph: Graph) -> Graph:
-    """Exact. Transpose(x) -> op becomes op' -> Transpose, consecutive ones merge, and those that stand directly behind
-    an input or before an output become part of how the user's arrays are read."""
+    """Exact.
+
+    Transpose(x) -> op becomes op' -> Transpose, consecutive ones merge, and those that stand directly behind an input
+    or before an output become part of how the user's arrays are read.
+    """
     return _absorb_outputs(_absorb_inputs(_sink(graph)))
 
 
 def inverse(axes: Axes) -> Axes:
+    """The order that undoes `axes`."""
     return tuple(int(a) for a in np.argsort(axes))
 
 
@@ -118,8 +122,9 @@ def _absorb_outputs(graph: Graph) -> Graph:
     outputs = []
     for output in graph.outputs:
         maker = graph.by_name.get(output.value)
-        if maker is not None and isinstance(maker.operator, Transpose):
-            axes = tuple(maker.operator.axes[a] for a in output.axes)
-            output = replace(output, value=maker.inputs[0], axes=axes)
-        outputs.append(output)
+        if maker is None or not isinstance(maker.operator, Transpose):
+            outputs.append(output)
+            continue
+        axes = tuple(maker.operator.axes[a] for a in output.axes)
+        outputs.append(replace(output, value=maker.inputs[0], axes=axes))
     return with_ends(graph, graph.inputs, tuple(outputs))

@@ -13,10 +13,12 @@ import numpy as np
 
 from toolchain.errors import CalibrationError, PassError
 from toolchain.frontends.importer import unique
-from toolchain.ir import Array, Constant, FixedType, Graph, Input, Node, Output, TensorType
+from toolchain.ir import Array, Constant, FixedType, Graph, Input, Node, Output, Overflow, Rounding, TensorType
+from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
+from toolchain.progress import Progress
 from toolchain.quantization.configuration import Configuration
 from toolchain.quantization.formats import choose_format, dyadic_grid
 from toolchain.quantization.weights import quantize_weights, weights_in_format
@@ -28,8 +30,6 @@ ROWS = 256
 ELEMENTS = 1 << 26
 """Elements that one value may have over all calibration rows."""
 EXACT_FLOAT = 1 << 53
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,11 @@ class Lowering:
             None,
         )
         width = self.configuration.activation_bits
-        type = forced or dyadic_grid(real, width) or choose_format(real, width, bool(real.min(initial=0) < 0))
+        floats = np.asarray(real, dtype=np.float64)
+        type = forced or _raw_format(real, width) or dyadic_grid(floats, width)
+        type = type or choose_format(floats, width, bool(floats.min(initial=0) < 0))
         name = unique(f"{given.name}/quantize", self._taken)
         node = Node(name, Quantize(type), (given.name,), given.name)
-        floats = np.asarray(real, dtype=np.float64)
         raw = node.operator.evaluate(floats)
         scaled = np.floor(np.ldexp(floats, type.fraction) + 0.5)
         self.saturations[name] = int(((scaled < type.low) | (scaled > type.high)).sum())
@@ -303,6 +304,14 @@ def _tail(graph: Graph) -> set[str]:
         if (readers or node.name in outputs) and all(r.operator.is_layout and r.name in tail for r in readers):
             tail.add(node.name)
     return tail
+
+
+def _raw_format(values: Array, width: int) -> FixedType | None:
+    """Integer calibration data is the raw input itself: binary point 0, as many bits as it needs or `width`."""
+    if values.dtype.kind not in "iub":
+        return None
+    needed, signed = needed_width(int(values.min(initial=0)), int(values.max(initial=0)))
+    return FixedType(max(needed, width), max(needed, width), signed, Rounding.RND, Overflow.SAT)
 
 
 def _round_half_up(values: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,9 @@ import onnxruntime
 from toolchain.errors import InputError
 from toolchain.frontends import read_model
 from toolchain.ir import Array
+from toolchain.progress import Progress
 from toolchain.project import load
 from toolchain.simulation.arrays import load_arrays
-
-Progress = Callable[[str, int, int], None]
 
 
 def evaluate_project(
@@ -38,6 +37,7 @@ def evaluate_project(
 
 
 def classes(scores: Array) -> Array:
+    """The position of the largest score in each row, the first where several are."""
     return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
 
 

@@ -34,14 +34,17 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
 def report_tables(report: dict[str, Any], out: Console) -> None:
     """The whole report: totals, then a line a layer."""
     hardware, compression = report["hardware"], report["compression"]
+    products = report["multiplications"]
     totals = Table(title=f"{report['model']} on {report['board']}", show_header=False)
+    size, ratio = sum(compression["breakdown"].values()) // 8, compression["ratio_float32"]
+    cycles = f"{hardware['interval_cycles']}, {hardware['latency_cycles']} cycles at {hardware['clock_mhz']:g} MHz"
     rows = {
         "parameters": report["parameters"],
-        "multiplications, dense / packed": f"{report['multiplications']['dense']} / {report['multiplications']['packed']}",
-        "weights.bin": f"{sum(compression['breakdown'].values()) // 8} bytes ({compression['ratio_float32']:.2f}x float32)",
+        "multiplications, dense / packed": f"{products['dense']} / {products['packed']}",
+        "weights.bin": f"{size} bytes ({ratio:.2f} times smaller than float32)",
         "bits a weight": f"{compression['bits_per_weight']:.2f}",
-        "interval, latency (modelled)": f"{hardware['interval_cycles']}, {hardware['latency_cycles']} cycles at {hardware['clock_mhz']:g} MHz",
-        "DSP, BRAM36, LUT, FF (modelled)": f"{hardware['dsp']}, {hardware['bram36']:g}, {hardware['lut']}, {hardware['ff']}",
+        "interval, latency (modelled)": cycles,
+        "DSP, BRAM36, LUT, FF (modelled)": ", ".join(f"{hardware[key]:g}" for key in ("dsp", "bram36", "lut", "ff")),
         "fits": "yes" if hardware["fits"] else "no",
     }
     for name, value in rows.items():

@@ -1,0 +1,1 @@
+"""Engines that run integer programs: the reference and the fast one."""

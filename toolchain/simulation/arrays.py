@@ -65,8 +65,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
                 np.save(file, next(iter(arrays.values())))
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
     except BaseException:
-        os.unlink(name)
+        Path(name).unlink()
         raise

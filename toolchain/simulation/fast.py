@@ -65,8 +65,7 @@ class FastEngine:
             bound = node.operator.bound(*integers)
             dtype = np.float64 if bound < DOUBLE_LIMIT else np.int64 if bound < INT64_LIMIT else object
             arrays = [_cast(array, dtype) for array in arrays]
-        result = node.operator.evaluate(*arrays)
-        return result
+        return node.operator.evaluate(*arrays)
 
     @staticmethod
     def _to_float(array: Array) -> Array:
@@ -143,6 +142,7 @@ class FastEngine:
 
 
 def to_integers(array: Array) -> Array:
+    """Integer-valued floats as int64; Python integers stay."""
     return array if array.dtype == object else np.ascontiguousarray(array).astype(np.int64)
 
 

@@ -1,0 +1,1 @@
+"""Renderings of one program compared with each other, and generated code checked."""

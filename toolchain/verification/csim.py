@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from toolchain.compiler import raw_frames
 from toolchain.errors import MismatchError, ModelError, ToolError
 from toolchain.ir import Array, Graph, TensorType
 from toolchain.ops.quantize import Quantize
+from toolchain.progress import Progress, no_progress
 from toolchain.project import Project
 from toolchain.simulation import reference
 from toolchain.simulation.reference import batches
@@ -30,8 +31,6 @@ TRACE_BYTES = 64 << 20
 MODEL_OUTPUT = re.compile(
     r"FAIL layer=(?P<layer>.*?) frame=(?P<frame>\d+) index=(?P<index>\d+) expected=(?P<e>-?\d+) got=(?P<g>-?\d+)"
 )
-
-Progress = Callable[[str, int, int], None]
 
 
 def ap_types() -> Path:
@@ -53,7 +52,7 @@ def verify_hls(project: Project, inputs: Mapping[str, Array], progress: Progress
     Raises MismatchError with the first differing integer, ToolError when there is no compiler or it fails, ModelError
     when the folder is damaged.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or no_progress
     folder = project.path / "hls"
     if not (folder / "Makefile").is_file():
         raise ModelError("the project has no hls/", where=str(project.path), fix="Compile it with --target hls.")
@@ -69,7 +68,7 @@ def verify_hls(project: Project, inputs: Mapping[str, Array], progress: Progress
         done = 0
         with ThreadPoolExecutor(workers) as pool:
             jobs = [
-                pool.submit(_run_slice, project.graph, streams, folder, build, part, raw_inputs, raw_outputs, inputs)
+                pool.submit(_run_slice, project.graph, streams, build, part, raw_inputs, raw_outputs, inputs)
                 for part in slices
             ]
             values = 0
@@ -105,7 +104,6 @@ def _build(folder: Path, build: Path) -> None:
 def _run_slice(
     graph: Graph,
     streams: Mapping[str, str],
-    folder: Path,
     build: Path,
     part: slice,
     raw_inputs: Mapping[str, Array],

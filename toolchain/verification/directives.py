@@ -152,22 +152,16 @@ DIRECTIVES: Mapping[str, Directive] = {
     "latency": Directive(ANYWHERE, {"min": INTEGER, "max": INTEGER}),
     "loop_flatten": Directive(LOOP, {"off": FLAG}),
     "loop_merge": Directive(ANYWHERE, {"force": FLAG}),
-    "loop_tripcount": Directive(
-        LOOP, {"min": INTEGER, "max": Option("integer", required=True), "avg": INTEGER}
-    ),
+    "loop_tripcount": Directive(LOOP, {"min": INTEGER, "max": Option("integer", required=True), "avg": INTEGER}),
     "occurrence": Directive(BLOCK, {"cycle": POSITIVE}),
     "performance": Directive(
         TASK, {"target_ti": Option("number"), "target_tl": Option("number"), "unit": _word("cycle sec")}
     ),
-    "pipeline": Directive(
-        TASK, {"ii": POSITIVE, "rewind": FLAG, "off": FLAG, "style": _word("stp flp frp")}
-    ),
+    "pipeline": Directive(TASK, {"ii": POSITIVE, "rewind": FLAG, "off": FLAG, "style": _word("stp flp frp")}),
     "protocol": Directive(BLOCK, {"mode": _word("floating fixed", bare=True)}),
     "reset": Directive(ANYWHERE, {"variable": VARIABLE, "off": FLAG}),
     "stable": Directive(FUNCTION, {"variable": VARIABLE}),
-    "stream": Directive(
-        ANYWHERE, {"variable": VARIABLE, "depth": POSITIVE, "type": _word("fifo pipo shared unsync")}
-    ),
+    "stream": Directive(ANYWHERE, {"variable": VARIABLE, "depth": POSITIVE, "type": _word("fifo pipo shared unsync")}),
     "top": Directive(FUNCTION, {"name": NAME}),
     "unroll": Directive(LOOP, {"factor": POSITIVE, "skip_exit_check": FLAG, "off": FLAG}),
 }
@@ -218,7 +212,7 @@ class Pragma:
 
 
 _TOKEN = re.compile(r"(?:::)?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*(?:\.\w+)*|\d[\w.]*|<<|>>|==|[-+*/%()?:,<>&|!~=]|\S")
-_OPERATOR = frozenset("+ - * / % << >> ? : , < > & | == (".split())
+_OPERATOR = frozenset(["+", "-", "*", "/", "%", "<<", ">>", "?", ":", ",", "<", ">", "&", "|", "==", "("])
 
 
 def parse_pragma(text: str) -> Pragma | None:
@@ -244,12 +238,12 @@ def _end_of_value(tokens: Sequence[str], position: int) -> int:
     """Where the expression that begins here ends: two operands side by side belong to different options."""
     depth, operand = 0, False
     while position < len(tokens):
-        token = tokens[position]
-        if token == ")":
+        word = tokens[position]
+        if word == ")":
             depth -= 1
             operand = True
-        elif token in _OPERATOR or token in {"!", "~"}:
-            depth += token == "("
+        elif word in _OPERATOR or word in {"!", "~"}:
+            depth += word == "("
             operand = False
         elif operand and not depth:
             break

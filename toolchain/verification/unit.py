@@ -82,10 +82,12 @@ class Unit:
         return self._inside(cursor.location)
 
     def _inside(self, location: Any) -> tuple[str, int] | None:
-        if location.file is None:
+        file = location.file
+        if file is None:
             return None
-        path = Path(location.file.name)
-        return (path.relative_to(self.folder).as_posix(), location.line) if (self.folder / "src") in path.parents else None
+        root = f"{self.folder}/"
+        name: str = file.name
+        return (name[len(root) :], location.line) if name.startswith(f"{root}src/") else None
 
     def diagnostics(self) -> Iterator[Finding]:
         """Clang's errors; those on the line of a pragma are errors of the pragma."""
@@ -101,6 +103,35 @@ class Unit:
                 yield Finding(*place, "variable", f"{self.pragmas[place].directive}: {said.spelling}")
             else:
                 yield Finding(*place, "placement", f"{self.pragmas[place].directive} stands outside a function's body")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the project as instantiated: its cursor, all cursors in it, and (call, called) of the project's."""
+
+    cursor: Cursor
+    nodes: tuple[Cursor, ...]
+    calls: tuple[tuple[Cursor, Cursor], ...]
+
+
+def reachable(unit: Unit, top: Cursor) -> dict[str, Function]:
+    """The functions that the top function reaches, itself first, by mangled name."""
+    functions: dict[str, Function] = {}
+    waiting = [top]
+    while waiting:
+        cursor = waiting.pop()
+        if cursor.mangled_name in functions:
+            continue
+        nodes = tuple(cursor.walk_preorder())
+        calls = []
+        for node in nodes:
+            if node.kind.name == "CALL_EXPR" and (called := node.referenced) is not None:
+                definition = called if called.is_definition() else called.get_definition()
+                if definition is not None and unit.place(definition) is not None:
+                    calls.append((node, definition))
+        functions[cursor.mangled_name] = Function(cursor, nodes, tuple(calls))
+        waiting += [called for _, called in reversed(calls)]
+    return functions
 
 
 def parse(folder: Path) -> Unit:

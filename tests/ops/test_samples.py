@@ -1,0 +1,371 @@
+"""Every integer operator on its own samples: reference, fast engine and generated hardware give the same integers.
+
+Generic over the registry: a new operator is tested here as soon as its file exists.
+"""
+
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from tests.ops.designs import (
+    Design,
+    all_samples,
+    chunks,
+    expected_outputs,
+    first_difference,
+    foldings,
+    integer_operators,
+    network_of,
+    program,
+    program_inputs,
+    run_designs,
+)
+from toolchain.codegen.kernel import pattern_steps
+from toolchain.hardware.dataflow import MINIMUM_DEPTH, PIPELINE, simulate
+from toolchain.hardware.network import Network
+from toolchain.ir import Constant, FixedType, Overflow, Rounding, TensorType
+from toolchain.ir.window import Window
+from toolchain.ops.add import Add
+from toolchain.ops.conv import Conv
+from toolchain.ops.requantize import Requantize
+from toolchain.ops.softmax import IntegerSoftmax
+from toolchain.ops.table import Table
+from toolchain.simulation import fast
+
+SEEDS = range(71, 77)
+HARDWARE_SEED = 71
+ROWS = 8
+FRAMES = 5
+DESIGNS_A_PROGRAM = 60
+OPERATORS = tuple(integer_operators())
+
+SAMPLES = {seed: tuple(all_samples(seed)) for seed in SEEDS}
+
+
+def cases(operator):
+    """(seed, name, sample) of one operator's samples over all seeds."""
+    for seed in SEEDS:
+        for name, sample in SAMPLES[seed]:
+            if type(sample.operator).__name__ == operator:
+                yield seed, name, sample
+
+
+def output_type(sample) -> TensorType:
+    return sample.operator.ranges(*sample.inputs)
+
+
+# ---------------------------------------------------------------------------------------------- the definition itself
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_all_number_kinds_give_the_same_integers(operator):
+    for seed, name, sample in cases(operator):
+        where = f"seed {seed}, {name}: {sample}"
+        graph = program(name, sample.operator, sample.inputs)
+        arrays = list(program_inputs(graph, seed, ROWS).values())
+        results = {"object": sample.operator.evaluate(*(a.astype(object) for a in arrays))}
+        bound = sample.operator.bound(*sample.inputs)
+        if bound < 2**63:
+            results["int64"] = sample.operator.evaluate(*arrays)
+        if bound < 2**53:
+            results["float64"] = sample.operator.evaluate(*(a.astype(np.float64) for a in arrays))
+        for kind, result in results.items():
+            assert result.shape[1:] == output_type(sample).shape, f"{kind}, {where}"
+            assert first_difference(results["object"], result) is None, f"{kind}, {where}"
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_results_lie_in_the_inferred_range(operator):
+    for seed, name, sample in cases(operator):
+        where = f"seed {seed}, {name}: {sample}"
+        graph = program(name, sample.operator, sample.inputs)
+        result = expected_outputs(graph, program_inputs(graph, seed, 64))
+        inferred = output_type(sample)
+        assert graph.types["y"] == inferred, where
+        assert inferred.low <= result.min(), where
+        assert result.max() <= inferred.high, where
+
+
+class Tracked(int):
+    """An integer that remembers the largest absolute value that any arithmetic gave."""
+
+    largest = 0
+
+    @classmethod
+    def of(cls, value):
+        cls.largest = max(cls.largest, abs(value))
+        return cls(value)
+
+
+def _tracking(name):
+    method = getattr(int, name)
+
+    def tracked(self, other):
+        result = method(self, int(other))
+        return Tracked.of(result)
+
+    return tracked
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "floordiv", "lshift", "rshift"):
+    setattr(Tracked, f"__{_name}__", _tracking(f"__{_name}__"))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_bound_holds_for_everything_met_on_the_way(operator):
+    for seed, name, sample in cases(operator):
+        where = f"seed {seed}, {name}: {sample}"
+        graph = program(name, sample.operator, sample.inputs)
+        bound = sample.operator.bound(*sample.inputs)
+        Tracked.largest = 0
+        arrays = [np.frompyfunc(Tracked.of, 1, 1)(a) for a in program_inputs(graph, seed, ROWS).values()]
+        result = sample.operator.evaluate(*arrays)
+        assert max(Tracked.largest, *np.abs(result.astype(object)).ravel()) <= bound, where
+        if isinstance(sample.operator, Table | IntegerSoftmax):
+            continue
+        # The worst order of summation: all products with the same sign.
+        absolute = {
+            field.name: Constant(np.abs(value.array))
+            for field in fields(sample.operator)
+            if isinstance(value := getattr(sample.operator, field.name), Constant)
+        }
+        worst = replace(sample.operator, **absolute)
+        assert worst.evaluate(*(np.full((1, *t.shape), t.magnitude) for t in sample.inputs)).max() <= bound, where
+
+
+# ---------------------------------------------------------------------------------------------- the fast engine
+
+PATHS = {
+    "onnxruntime": {},
+    "float64": {"FLOAT_LIMIT": 0},
+    "int64": {"FLOAT_LIMIT": 0, "DOUBLE_LIMIT": 0},
+    "object": {"FLOAT_LIMIT": 0, "DOUBLE_LIMIT": 0, "INT64_LIMIT": 0},
+}
+
+
+@pytest.fixture(params=PATHS)
+def path(request, monkeypatch):
+    for name, limit in PATHS[request.param].items():
+        monkeypatch.setattr(fast, name, limit)
+    return request.param
+
+
+def sessions(engine):
+    return [step for step in engine._steps if isinstance(step, fast._Session)]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_fast_engine_gives_the_reference(operator, path):
+    ran = Counter()
+    for seed, name, sample in cases(operator):
+        where = f"seed {seed}, {name}: {sample}"
+        graph = program(name, sample.operator, sample.inputs)
+        inputs = program_inputs(graph, seed, ROWS)
+        engine = fast.FastEngine(graph)
+        ran["sessions"] += len(sessions(engine))
+        assert first_difference(expected_outputs(graph, inputs), engine.evaluate(inputs)["y"]) is None, where
+        traced = {}
+        fast.FastEngine(graph, observed=True).evaluate(inputs, traced.__setitem__)
+        assert first_difference(expected_outputs(graph, inputs), traced["y"]) is None, where
+    if path != "onnxruntime" or integer_operators()[operator].render is base_render():
+        assert not ran["sessions"]
+    else:
+        assert ran["sessions"]
+
+
+def base_render():
+    from toolchain.ops import Operator
+
+    return Operator.render
+
+
+def requantizations(seed, given: TensorType):
+    """Some ways to narrow a tensor, as the fast engine takes them over into the operator before."""
+    rng = np.random.default_rng(seed)
+    for rounding in (Rounding.RND, Rounding.TRN, Rounding.RND_CONV, Rounding.RND_MIN_INF):
+        signed, overflow = bool(rng.integers(2)), Overflow(rng.choice(["SAT", "SAT_SYM", "WRAP"]))
+        width = int(rng.integers(2, 10))
+        fraction = min(given.fractions) - max(0, given.width - width - int(rng.integers(0, 3)))
+        yield Requantize.between(given, FixedType(width, width - fraction, signed, rounding, overflow))
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_fast_engine_takes_a_requantization_over(operator):
+    for seed, name, sample in cases(operator):
+        for behind in requantizations(seed, output_type(sample)):
+            where = f"seed {seed}, {name}: {sample} then {behind}"
+            graph = program(name, sample.operator, sample.inputs, behind)
+            inputs = program_inputs(graph, seed, ROWS)
+            got = fast.FastEngine(graph).evaluate(inputs)["y"]
+            assert first_difference(expected_outputs(graph, inputs), got) is None, where
+
+
+# ---------------------------------------------------------------------------------------------- the hardware
+
+
+def designs() -> list[Design]:
+    """Every sample of every operator, folded in several ways."""
+    found = []
+    for name, sample in SAMPLES[HARDWARE_SEED]:
+        graph = program(name, sample.operator, sample.inputs)
+        inputs = program_inputs(graph, HARDWARE_SEED, FRAMES)
+        expected = expected_outputs(graph, inputs)
+        for number, layers in enumerate(foldings(graph)):
+            folded = replace(graph, name=f"{name}_folding{number}")
+            found.append(Design(folded.name, network_of(folded, layers), inputs, expected))
+    return found
+
+
+DESIGNS = designs()
+PROGRAMS = chunks(DESIGNS, DESIGNS_A_PROGRAM)
+
+
+def test_every_operator_is_folded_in_several_ways():
+    counts = Counter(design.name.split("_")[0] for design in DESIGNS)
+    assert set(counts) == set(OPERATORS)
+    names = {design.name.rsplit("_", 1)[0] for design in DESIGNS}
+    unfoldable = {"Reshape", "Transpose"}  # no hardware at all, and always one lane
+    for operator, count in counts.items():
+        samples = sum(name.startswith(f"{operator}_") for name in names)
+        assert count == samples if operator in unfoldable else count > samples
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=lambda design: design.name)
+def test_schedule_is_consistent(design):
+    for process in design.network.processes:
+        kernel = process.kernel
+        assert len(kernel.schedule.reads) == len(kernel.inputs) == len(process.inputs)
+        ends = [*zip(kernel.schedule.reads, kernel.inputs, strict=True), (kernel.schedule.writes, kernel.output)]
+        for pattern, port in ends:
+            steps = pattern_steps(pattern)
+            assert port.words * port.lanes == port.type.size
+            assert len(steps) == port.words
+            assert (np.diff(steps) > 0).all(), "one word a step, in order"
+            assert steps.min() >= 0
+            assert steps.max() < kernel.schedule.steps
+
+
+@pytest.mark.csim
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PROGRAMS, ids=lambda part: f"{part[0].name}..{part[-1].name}")
+def test_hardware_gives_the_reference(part, tmp_path):
+    print(f"seed {HARDWARE_SEED}")
+    runs = run_designs(part, tmp_path)
+    wrong = [
+        f"{design.name}: {problem}"
+        for design in part
+        for problem in (
+            first_difference(design.expected, runs[design.name].outputs),
+            None if runs[design.name].passed else runs[design.name].said,
+            *schedule_differences(design.network, runs[design.name]),
+        )
+        if problem
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def schedule_differences(network: Network, run) -> list[str]:
+    """Where the steps of the C++ are not those that the kernels tell the dataflow simulation."""
+    wrong = []
+    for process in network.processes:
+        schedule = process.kernel.schedule
+        if run.steps.get(process.name) != schedule.steps:
+            wrong.append(f"{process.name} makes {run.steps.get(process.name)} steps, not {schedule.steps}")
+        for stream, pattern in zip(process.inputs, schedule.reads, strict=True):
+            if run.reads.get((process.name, stream)) != pattern_steps(pattern).tolist():
+                wrong.append(f"{process.name} reads {stream} in other steps than its schedule says")
+        wrong += [
+            f"{process.name} writes {stream} in other steps than its schedule says"
+            for stream in process.outputs
+            if run.writes.get((process.name, stream)) != pattern_steps(schedule.writes).tolist()
+        ]
+    return wrong
+
+
+# ---------------------------------------------------------------------------------------------- the dataflow simulation
+
+
+def cycle_by_cycle(network: Network) -> tuple[int, dict[str, int]]:
+    """Latency and FIFO depths by stepping through every cycle: slow, and with nothing in common with `simulate`."""
+    produced: dict[str, list[int]] = {}  # cycle in which each word of a stream arrives
+    consumed: dict[str, list[int]] = {}
+    state = []
+    for process in network.processes:
+        schedule = process.kernel.schedule
+        reads = [set(pattern_steps(pattern).tolist()) for pattern in schedule.reads]
+        state.append([0, process, reads, set(pattern_steps(schedule.writes).tolist())])
+    words = {name: stream.port.words for name, stream in network.streams.items()}
+    cycle = last = 0
+    while any(step < process.kernel.schedule.steps for step, process, _, _ in state):
+        for item in state:
+            step, process, reads, writes = item
+            if step == process.kernel.schedule.steps:
+                continue
+            wanted = [name for name, at in zip(process.inputs, reads, strict=True) if step in at]
+            internal = [name for name in wanted if name in words]
+            ready = all(
+                len(produced.get(name, [])) > len(consumed.get(name, []))
+                and produced[name][len(consumed.get(name, []))] < cycle
+                for name in internal
+            ) and (cycle >= 1 or len(internal) == len(wanted))
+            if not ready:
+                continue
+            for name in internal:
+                consumed.setdefault(name, []).append(cycle)
+            if step in writes:
+                last = max(last, cycle + PIPELINE)
+                for name in process.outputs:
+                    produced.setdefault(name, []).append(cycle + PIPELINE)
+            item[0] += 1
+        cycle += 1
+        assert cycle < 1_000_000
+    depths = {}
+    for name, count in words.items():
+        assert len(produced[name]) == len(consumed[name]) == count, "no word is lost and none is left"
+        inside = [
+            sum(a <= now for a in produced[name]) - sum(r < now for r in consumed[name]) for now in produced[name]
+        ]
+        depths[name] = max(MINIMUM_DEPTH, *inside)
+    return last + 1, depths
+
+
+def residual_network(lanes: int) -> Network:
+    """x -> convolution -> requantize -> + x: the skip connection has to wait for the convolution's window."""
+    rng = np.random.default_rng(3)
+    given = TensorType.of((5, 4, 4), FixedType(8, 4))
+    conv = Conv(
+        Constant(rng.integers(-8, 8, (3, 3, 4, 4))),
+        Constant(rng.integers(-9, 9, 4)),
+        Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+        1,
+        FixedType(4, 1),
+        (3,) * 4,
+    )
+    sums = conv.ranges(given)
+    narrow = Requantize.between(sums, FixedType(8, 4, True, Rounding.RND, Overflow.SAT))
+    graph = program("residual", conv, (given,), narrow)
+    add = replace(graph.nodes[-1], name="sum", operator=Add(), inputs=(graph.nodes[-1].name, "x0/quantize"))
+    graph = replace(graph, nodes=(*graph.nodes, add), outputs=(replace(graph.outputs[0], value="sum"),))
+    from toolchain.quantization.configuration import LayerConfiguration
+
+    return network_of(graph, {"y": LayerConfiguration(simd=lanes, pe=lanes)})
+
+
+NETWORKS = {
+    **{f"residual{lanes}": residual_network(lanes) for lanes in (1, 2, 4)},
+    **{design.name: design.network for design in DESIGNS[::7]},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_timing_is_that_of_a_cycle_by_cycle_simulation(name):
+    network = NETWORKS[name]
+    timing = simulate(network)
+    latency, depths = cycle_by_cycle(network)
+    assert timing.latency == latency
+    assert dict(timing.depths) == depths
+    assert timing.steps == {process.name: process.kernel.schedule.steps for process in network.processes}
+    assert max(timing.steps.values()) <= timing.interval <= max(timing.steps.values()) + PIPELINE
+    assert timing.latency >= max(timing.steps.values())
