@@ -3,9 +3,10 @@
 #ifndef DCT_WORD_H
 #define DCT_WORD_H
 
-// The headers' default limit of 1024 bits is less than what a wide layer sends in one word.
+// The headers' default limit of 1024 bits is less than what intermediate values of wide words may
+// take; 4096 is the most that Vitis HLS accepts (UG1399).
 #ifndef AP_INT_MAX_W
-#define AP_INT_MAX_W 32768
+#define AP_INT_MAX_W 4096
 #endif
 #include <ap_int.h>
 

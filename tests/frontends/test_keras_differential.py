@@ -13,6 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from tests.frontends.keras_files import keras3, write_h5, write_json, write_keras
+from tests.frontends.test_keras import NAMED, NET, NUMBERED, X, expected
 from toolchain.frontends.keras import load
 
 pytestmark = pytest.mark.optional
@@ -349,3 +351,22 @@ def test_channels_first(kind: str, tmp_path: Path) -> None:
     x = rng.normal(0, 1, (3, 4, 9, 7)).astype(np.float32)
     got = session.run(None, {session.get_inputs()[0].name: x})[0]
     np.testing.assert_allclose(got, last.predict(x, verbose=0), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_hand_written_files_are_what_keras_reads(library, tmp_path):
+    """The files of test_keras.py, loaded by Keras itself, compute the same."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip(library)
+    if library == "keras":
+        paths = [write_keras(tmp_path / "m.keras", keras3(NET), NUMBERED)]
+    else:
+        paths = [write_h5(tmp_path / "m.h5", NET, NAMED), write_json(tmp_path / "j.json", NET, NAMED)]
+    for path in paths:
+        if path.suffix == ".json":
+            model = keras.models.model_from_json(path.read_text())
+            model.load_weights(str(tmp_path / "j_weights.h5"))
+        else:
+            model = keras.models.load_model(str(path), compile=False)
+        np.testing.assert_allclose(model.predict(X, verbose=0), expected(X), atol=TOLERANCE)
+        compare(model, path, np.random.default_rng(SEED))

@@ -23,7 +23,7 @@ from toolchain.quantization.configuration import Configuration
 LARGEST = 512
 """Elements of a tensor."""
 MACS = 30_000
-OPSETS = range(13, 22)
+OPSETS = range(13, 25)
 Shape = tuple[int, ...]
 
 
@@ -77,10 +77,10 @@ class Case:
             arrays[given.name] = values.astype(np.float32)
         return arrays
 
-    def save(self, path: Path) -> None:
-        """`path`.onnx and `path`.json."""
+    def save(self, path: Path, found: str = "") -> None:
+        """`path`.onnx and `path`.json; `found` says what went wrong."""
         path.with_suffix(".onnx").write_bytes(self.model.SerializeToString(deterministic=True))
-        path.with_suffix(".json").write_text(json.dumps(asdict(self.settings), indent=1) + "\n")
+        path.with_suffix(".json").write_text(json.dumps({"found": found, **asdict(self.settings)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Case:
@@ -223,9 +223,7 @@ def window(net: Network, kernel: list[int], sizes: Shape, dilated: bool) -> dict
     elif kind <= 6:
         found["pads"] = [net.draw(0, k - 1) for k in (*kernel, *kernel)]
     pads, dilations = found.get("pads", [0] * 2 * rank), found.get("dilations", [1] * rank)
-    fits = all(
-        (kernel[k] - 1) * dilations[k] < sizes[k] + pads[k] + pads[k + rank] for k in range(rank)
-    )
+    fits = all((kernel[k] - 1) * dilations[k] < sizes[k] + pads[k] + pads[k + rank] for k in range(rank))
     return found if fits or found.get("auto_pad", "").startswith("SAME") else None
 
 
@@ -273,7 +271,12 @@ def batch_normalization(net: Network) -> bool:
     x = net.value()
     assert x is not None
     channels = net.shapes[x][0]
-    constants = [net.noise(channels), net.noise(channels, scale=0.5), net.noise(channels), net.rng.uniform(0.1, 3, channels)]
+    constants = [
+        net.noise(channels),
+        net.noise(channels, scale=0.5),
+        net.noise(channels),
+        net.rng.uniform(0.1, 3, channels),
+    ]
     return net.add("BatchNormalization", x, *map(net.constant, constants), epsilon=net.pick(None, 1e-3))
 
 
@@ -283,7 +286,9 @@ def activation(net: Network) -> bool:
     op_type = net.pick("Relu", "Relu", "Relu", "Clip", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "Softmax")
     if op_type == "Clip":
         low, high = sorted(net.rng.normal(size=2) * 2)
-        bounds = net.pick((0.0, 6.0), (low, high), (low, None), (None, high), (0.0, None), (0.0, abs(high)), (-1.0, 1.0))
+        bounds = net.pick(
+            (0.0, 6.0), (low, high), (low, None), (None, high), (0.0, None), (0.0, abs(high)), (-1.0, 1.0)
+        )
         operands = ["" if bound is None else net.constant(bound) for bound in bounds]
         return net.add("Clip", x, *operands[: 1 if bounds[1] is None and net.flip() else 2])
     if op_type == "LeakyRelu":
@@ -324,7 +329,11 @@ def merge(net: Network) -> bool:
     shape = net.shapes[x]
     if op_type == "Concat":
         k = net.draw(0, len(shape) - 1)
-        others = [n for n, s in net.shapes.items() if len(s) == len(shape) and s[:k] + s[k + 1 :] == shape[:k] + shape[k + 1 :]]
+        others = [
+            n
+            for n, s in net.shapes.items()
+            if len(s) == len(shape) and s[:k] + s[k + 1 :] == shape[:k] + shape[k + 1 :]
+        ]
         values = [x, *(net.pick(*others) for _ in range(net.pick(1, 1, 2, 3)))]
         net.rng.shuffle(values)
         return net.add("Concat", *values, axis=net.pick(k + 1, k - len(shape)))

@@ -16,7 +16,7 @@ import numpy as np
 from tests.cpp import compile_and_run
 from tests.hls_templates.harness import TEMPLATES, WARNINGS
 from toolchain.codegen.hls import render_hls
-from toolchain.codegen.kernel import Folding, Kernel
+from toolchain.codegen.kernel import Folding, Kernel, pattern_steps
 from toolchain.hardware.board import Resources, load_board
 from toolchain.hardware.folding import fold, options
 from toolchain.hardware.network import Network, build_network
@@ -252,6 +252,24 @@ def first_difference(expected: np.ndarray, got: np.ndarray) -> str | None:
         return None
     index = tuple(int(k) for k in np.argwhere(np.asarray(expected != got))[0])
     return f"index {index}: expected {expected[index]}, got {got[index]}"
+
+
+def schedule_differences(network: Network, run: Run) -> list[str]:
+    """Where the steps of the C++ are not those that the kernels tell the dataflow simulation."""
+    wrong = []
+    for process in network.processes:
+        schedule = process.kernel.schedule
+        if run.steps.get(process.name) != schedule.steps:
+            wrong.append(f"{process.name} makes {run.steps.get(process.name)} steps, not {schedule.steps}")
+        for stream, pattern in zip(process.inputs, schedule.reads, strict=True):
+            if run.reads.get((process.name, stream)) != pattern_steps(pattern).tolist():
+                wrong.append(f"{process.name} reads {stream} in other steps than its schedule says")
+        wrong += [
+            f"{process.name} writes {stream} in other steps than its schedule says"
+            for stream in process.outputs
+            if run.writes.get((process.name, stream)) != pattern_steps(schedule.writes).tolist()
+        ]
+    return wrong
 
 
 def chunks(designs: Iterable[Design], size: int) -> list[list[Design]]:

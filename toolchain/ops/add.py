@@ -46,6 +46,10 @@ class Add(Operator):
             self.shape(a.shape, b.shape), a_low + b_low, a_high + b_high, (a.fraction + self.left[0],)
         )
 
+    def bound(self, *inputs: TensorType) -> int:
+        shifted = (given.magnitude << left for given, left in zip(inputs, self.left, strict=True))
+        return max(self.ranges(*inputs).magnitude, *shifted)
+
     def evaluate(self, *inputs: Array) -> Array:
         a, b = (values * 2**left if left else values for values, left in zip(inputs, self.left, strict=True))
         return a - b if self.subtract else a + b

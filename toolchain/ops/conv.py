@@ -161,7 +161,9 @@ class Conv(Operator):
         depthwise = self.weights.shape[2] == 1 and self.groups > 1
         chain = []
         lanes = folding.lanes
-        if not (self.window.is_pointwise() or self.window.covers(given.shape)) or (depthwise and self.window.taps > 1):
+        # One window over the whole picture lies in the order of the stream, unless groups part the channels.
+        whole = self.window.covers(given.shape) and self.groups == 1
+        if not (self.window.is_pointwise() or whole):
             block = lanes if depthwise else given.shape[2] // self.groups
             chain.append(sliding_window(given, self.window, lanes, block, padding=0))
         source = chain[-1].output if chain else Port(given, lanes)
@@ -218,8 +220,12 @@ class Conv(Operator):
             ((3, 3), (2, 2), (1, 1), 4, 1),
             ((1, 2), (1, 3), (1, 1), 4, 2),
             ((5, 5), (1, 1), (1, 1), 1, 3),
+            ((1, 1), (1, 1), (1, 1), 2, 3),
+            ((6, 7), (1, 1), (1, 1), 1, 3),
+            ((6, 7), (1, 1), (1, 1), 2, 2),
         ):
-            pads = tuple(int(p) for p in rng.integers(0, min(kernel) + 1, 4))
+            padded = kernel not in ((1, 1), (6, 7))  # those two need no line buffer
+            pads = tuple(int(p) * padded for p in rng.integers(0, min(kernel) + 1, 4))
             window = Window(kernel, strides, dilations, (pads[0], pads[1], pads[2], pads[3]))
             outputs = groups * multiplier
             bits = int(rng.integers(2, 9))

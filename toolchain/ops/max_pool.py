@@ -10,7 +10,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Port, Schedule, every, nest
 from toolchain.codegen.windows import sliding_window
-from toolchain.errors import UnsupportedOperator
+from toolchain.errors import PassError, UnsupportedOperator
 from toolchain.frontends.windows import import_window, windowed
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
     from toolchain.quantization.lowering import Lowering
     from toolchain.simulation.render import Renderer
+
+
+OUTSIDE = "has windows that lie in the padding altogether"
 
 
 @operator
@@ -34,9 +37,9 @@ class MaxPool(Operator):
 
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs
-        # A window that lies outside altogether gives the type's minimum, which is what pads.
-        low = given.low if self.window.counts(given.shape).all() else given.fixed.low
-        return TensorType(self.shape(given.shape), given.width, given.signed, (given.fraction,), low, given.high)
+        if not self.window.counts(given.shape).all():
+            raise PassError(OUTSIDE)
+        return TensorType(self.shape(given.shape), given.width, given.signed, (given.fraction,), given.low, given.high)
 
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
@@ -98,7 +101,11 @@ def import_max_pool(importing: Importer, node: OnnxNode) -> None:
     node.ignore("storage_order")
     if len(node.outputs) > 1 and node.outputs[1]:
         raise UnsupportedOperator("gives the indices of the maxima")
-    windowed(importing, node, MaxPool, import_window(importing, node, node.attribute("kernel_shape", [])))
+    window = import_window(importing, node, node.attribute("kernel_shape", []))
+    shape = importing.shape(importing.value(node, 0))
+    if not window.counts((*((1,) if len(shape) == 2 else ()), *shape[1:], 1)).all():
+        raise UnsupportedOperator(OUTSIDE)
+    windowed(importing, node, MaxPool, window)
 
 
 @importer("GlobalMaxPool")

@@ -12,6 +12,7 @@ from toolchain.codegen.elementwise import elementwise
 from toolchain.codegen.kernel import Cost, Folding, Kernel, integer_array
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
+from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator, Sample, importer, operator
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from toolchain.simulation.render import Renderer
 
 SLOPE_BITS = 8
+"""A slope has the bits of weights, but never fewer than these."""
 
 
 @operator
@@ -48,6 +50,11 @@ class PRelu(Operator):
                 ends += [int(slopes.min()) * end, int(slopes.max()) * end]
         return TensorType.holding(self.shape(given.shape), min(ends), max(ends), (given.fraction + self.fraction,))
 
+    def bound(self, *inputs: TensorType) -> int:
+        """Both branches are computed for every element."""
+        factor = max(1 << (self.fraction or 0), int(np.abs(self.slopes.array).max()))
+        return inputs[0].magnitude * factor
+
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
         positive = values * 2**self.fraction if self.fraction else values
@@ -59,9 +66,10 @@ class PRelu(Operator):
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
         largest = float(np.abs(self.slopes.array).max())
-        fraction = SLOPE_BITS - 1 - max(0, int(np.ceil(np.log2(largest + 2.0**-SLOPE_BITS)))) if largest else 0
+        integer = max(0, int(np.ceil(np.log2(largest + 2.0**-SLOPE_BITS)))) if largest else 0
+        fraction = max(0, max(SLOPE_BITS, lowering.configuration.weight_bits) - 1 - integer)
         raw = np.floor(self.slopes.array * 2.0**fraction + 0.5).astype(np.int64)
-        return lowering.add(node, PRelu(Constant(raw), max(fraction, 0)), (value,))
+        return lowering.add(node, PRelu(Constant(raw), fraction), (value,))
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         assert self.fraction is not None
@@ -83,7 +91,7 @@ class PRelu(Operator):
             self.slopes.array, (1,) * (len(given.shape) - 1) + given.shape[-1:] if per_channel else given.shape
         ).ravel()
         config: dict[str, int | str] = {"PERIOD": slopes.size // folding.lanes, "FRACTION": self.fraction}
-        cost = Cost(((folding.lanes, given.width, SLOPE_BITS),))
+        cost = Cost(((folding.lanes, given.width, needed_width(int(slopes.min()), int(slopes.max()))[0]),))
         return [elementwise("prelu", inputs, output, folding, config, {"slopes": integer_array(slopes)}, cost)]
 
     @classmethod

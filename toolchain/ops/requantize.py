@@ -42,7 +42,7 @@ class Requantize(Operator):
         if tuple(f - self.type.fraction for f in given.fractions) != self._shifts_like(given):
             raise PassError(f"shifts {self.shifts} do not lead from binary points {given.fractions} to {self.type}")
         low, high = self._rounded(given)
-        if low < self.type.low or high > self.type.high:
+        if low < self.lowest or high > self.type.high:
             low, high = self._overflowed(low, high)
         return TensorType(given.shape, self.type.width, self.type.signed, (self.type.fraction,), low, high)
 
@@ -55,16 +55,21 @@ class Requantize(Operator):
         rounded = arithmetic.round_shift(ends, np.array(self.shifts), self.type.rounding)
         return int(rounded[0].min()), int(rounded[1].max())
 
+    @property
+    def lowest(self) -> int:
+        """The lowest value that overflow leaves alone; a symmetric type of several bits gives up its lowest integer."""
+        symmetric = self.type.overflow == Overflow.SAT_SYM and self.type.signed and self.type.width > 1
+        return self.type.low + symmetric
+
     def _overflowed(self, low: int, high: int) -> tuple[int, int]:
-        if self.type.overflow == Overflow.SAT:
-            return max(min(low, self.type.high), self.type.low), min(max(high, self.type.low), self.type.high)
-        if self.type.overflow == Overflow.SAT_SYM and self.type.signed:
-            return -self.type.high, self.type.high
+        if self.type.overflow in (Overflow.SAT, Overflow.SAT_SYM):
+            return max(min(low, self.type.high), self.lowest), min(max(high, self.lowest), self.type.high)
         return self.type.low, self.type.high
 
     def can_overflow(self, given: TensorType) -> bool:
+        """Does a value of this range fall outside the type?"""
         low, high = self._rounded(given)
-        return low < self.type.low or high > self.type.high
+        return low < self.lowest or high > self.type.high
 
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
@@ -76,13 +81,15 @@ class Requantize(Operator):
     def overflows(self, values: Array) -> int:
         """How many of these inputs fall outside the type after rounding."""
         rounded = arithmetic.round_shift(values.astype(np.int64), np.array(self.shifts), self.type.rounding)
-        return int(((rounded < self.type.low) | (rounded > self.type.high)).sum())
+        return int(((rounded < self.lowest) | (rounded > self.type.high)).sum())
 
     def bound(self, *inputs: TensorType) -> int:
         (given,) = inputs
-        low, high = self._rounded(given)
+        largest = max(abs(end) for end in self._rounded(given))
         half = 1 << max(0, *(s - 1 for s in self.shifts))
-        return max(given.magnitude + half, abs(low), abs(high))
+        if min(self.shifts) <= 0 < max(self.shifts):  # the half of the other channels is added to whole numbers too
+            largest = 2 * largest + 1
+        return max(given.magnitude + half, largest)
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         given = renderer.integer_type(node.inputs[0])

@@ -83,7 +83,9 @@ class IntegerSoftmax(Operator):
     def bound(self, *inputs: TensorType) -> int:
         largest = int(self.exponentials.array.max())
         total = largest * inputs[0].shape[-1]
-        return max((largest << self.fraction + 1) + total, (inputs[0].high - inputs[0].low + 1) << max(1, -self.shift))
+        distance = inputs[0].high - inputs[0].low
+        index = distance + (1 << self.shift - 1) if self.shift > 0 else distance << -self.shift
+        return max((largest << self.fraction + 1) + 2 * total, index, inputs[0].magnitude)
 
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs

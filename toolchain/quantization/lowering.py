@@ -118,7 +118,8 @@ class Lowering:
     def to_format(self, value: str, type: FixedType) -> str:
         """The value in exactly this format, requantized when it is not."""
         given = self.types[value]
-        if given.is_scalar and given.fixed == FixedType(type.width, type.integer, type.signed):
+        unused = type.overflow == Overflow.SAT_SYM and given.low == type.low  # a value that symmetric types give up
+        if given.is_scalar and given.fixed == FixedType(type.width, type.integer, type.signed) and not unused:
             return value
         key = (value, type)
         if key not in self._narrowed:
@@ -223,14 +224,29 @@ class Lowering:
 
     def _lower(self, node: Node, inputs: tuple[str, ...]) -> str:
         forced = self.configuration.layer(node.layer)
+        helps = _is_helper(node)
+        if helps and node.operator.is_layout:
+            return node.operator.lower(self, node, inputs)
         if forced.input:
-            inputs = tuple(self.to_format(value, forced.input) for value in inputs)
+            inputs = tuple(
+                self.to_format(value, forced.input) if self._comes_from_outside(name, node) else value
+                for name, value in zip(node.inputs, inputs, strict=True)
+            )
         value = node.operator.lower(self, node, inputs)
+        if helps:
+            return value
         if forced.accumulator:
             value = self.to_format(value, forced.accumulator)
         if forced.output:
             value = self.to_format(value, forced.output)
         return value
+
+    def _comes_from_outside(self, name: str, reader: Node) -> bool:
+        """Is a value an input of the reader's layer, not one of its own partial results?"""
+        maker = self.graph.by_name.get(name)
+        while maker is not None and _is_helper(maker) and maker.operator.is_layout:
+            maker = self.graph.by_name.get(maker.inputs[0])
+        return maker is None or maker.layer != reader.layer or not _is_helper(maker)
 
     def _as_output(self, value: str) -> str:
         given = self.types[value]
@@ -293,6 +309,11 @@ def _rows(graph: Graph, calibration: Mapping[str, Array]) -> dict[str, Array]:
     rows = max(1, min(ROWS, total, ELEMENTS // largest))
     chosen = np.arange(rows) * total // rows
     return {name: array[chosen] for name, array in calibration.items()}
+
+
+def _is_helper(node: Node) -> bool:
+    """Is the node only a part of its layer (`Importer.add`), a transposition around a convolution for example?"""
+    return node.name.startswith(f"{node.layer}/")
 
 
 def _tail(graph: Graph) -> set[str]:

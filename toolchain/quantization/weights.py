@@ -8,13 +8,15 @@ from toolchain.errors import ModelError
 from toolchain.ir import Array, FixedType
 
 CLIPPED_BITS = 2
+FINER_BITS = 8
+"""A channel of small weights gets at most so many fraction bits more than the one of the largest weights."""
 
 
 def quantize_weights(weights: Array, width: int) -> tuple[Array, tuple[int, ...]]:
     """Integers of `width` bits, signed, and the fraction bits for each entry of the last axis.
 
     For each output channel the binary point with the least squared error is taken, among the one that clips nothing
-    and up to two finer ones. Raises ModelError for NaN or infinity.
+    and up to two finer ones, within FINER_BITS of the coarsest channel. Raises ModelError for NaN or infinity.
     """
     if not np.isfinite(weights).all():
         raise ModelError("holds NaN or infinite weights", fix="Train or export the model again.")
@@ -24,6 +26,8 @@ def quantize_weights(weights: Array, width: int) -> tuple[Array, tuple[int, ...]
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     # The largest fraction that holds the largest weight after rounding.
     base = width - 1 - np.ceil(np.log2(safe)).astype(np.int64)
+    # The outputs share one binary point, so far finer weights would be lost there, but cost shifters and wide sums.
+    base = np.minimum(base, base[largest > 0].min(initial=1 << 20) + FINER_BITS)
     best_error = np.full(len(largest), np.inf)
     best_fraction = base.copy()
     for finer in range(-1, CLIPPED_BITS + 1):

@@ -128,12 +128,7 @@ class Renderer:
         return self.op("Floor", value) if max(operator.shifts) > 0 else value
 
     def _limits(self, operator: Requantize) -> tuple[int, int]:
-        low = (
-            -operator.type.high
-            if operator.type.overflow == Overflow.SAT_SYM and operator.type.signed
-            else operator.type.low
-        )
-        return low, operator.type.high
+        return operator.lowest, operator.type.high
 
     def round_and_saturate(self, value: str, operator: Requantize, given: TensorType) -> str:
         """Rounds scaled values by any of the seven modes, then saturates."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from toolchain.verification.directives import DIRECTIVES, FOLDED_LIMIT, STREAM_MODES, Place, Pragma
+from toolchain.verification.directives import DIRECTIVES, FOLDED_LIMIT, STREAM_MODES, Place, Pragma, Rule
 from toolchain.verification.unit import PROBES, Cursor, Finding, Unit, evaluate
 
 _DECLARING = frozenset({"DECL_STMT", "NULL_STMT"})
@@ -49,7 +49,7 @@ class Blocks:
                 self._block(child, "function", None)
         return self.found
 
-    def _report(self, at: tuple[str, int] | Cursor, rule: str, message: str) -> None:
+    def _report(self, at: tuple[str, int] | Cursor, rule: Rule, message: str) -> None:
         place: tuple[str, int] | None = at if isinstance(at, tuple) else self.unit.place(at)
         if place:
             self.found.append(Finding(*place, rule, message))

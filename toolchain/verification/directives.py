@@ -12,7 +12,34 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+Rule = Literal[
+    "dataflow",  # the top function is a network of processes and nothing else
+    "directive",  # a pragma's directive exists
+    "dynamic-memory",  # no new, malloc or containers
+    "exception",
+    "floating-point",
+    "function-pointer",
+    "interface",  # every port of the top function has one interface that fits its type
+    "library",  # nothing is called that cannot be synthesized
+    "limit",  # no more unrolling and partitioning than the tool does
+    "loop-bound",  # trip counts are constants
+    "loop-kind",  # for loops only
+    "option",  # a directive's options exist, go together, and none is missing
+    "placement",  # a pragma stands where it takes effect
+    "recursion",
+    "state",  # nothing but constants outlives a call
+    "stream",  # one producer and one consumer, in this order
+    "syntax",  # clang compiles it
+    "value",  # an option's value is one that it takes
+    "variable",  # what a pragma names is visible and of the right kind
+    "virtual",
+    "width",  # no word is wider than the vendor's types
+]
+RULES: tuple[Rule, ...] = get_args(Rule)
+Fault = tuple[Rule, str]
+"""What is broken, and a sentence on how."""
 
 Place = Literal["function", "loop", "region"]
 """Where a pragma stands: directly in a function's body, directly in a loop's body, in any other block."""
@@ -253,13 +280,13 @@ def _end_of_value(tokens: Sequence[str], position: int) -> int:
     return position
 
 
-def check_pragma(pragma: Pragma) -> list[tuple[str, str]]:
+def check_pragma(pragma: Pragma) -> list[Fault]:
     """(rule, message) of everything that is wrong with the text alone: names, values, what is missing or twice."""
     name = pragma.directive
     directive = DIRECTIVES.get(name)
     if directive is None:
         return [("directive", f"{name!r} is no directive of Vitis HLS{_close(name, DIRECTIVES)}")]
-    found: list[tuple[str, str]] = []
+    found: list[Fault] = []
     bare = {word: key for key, option in directive.options.items() if option.bare for word in option.values}
     seen: set[str] = set()
     for given, value in pragma.options:
@@ -275,7 +302,9 @@ def check_pragma(pragma: Pragma) -> list[tuple[str, str]]:
         found += [("value", f"{name}: {text}") for text in _check_value(key, option, given, value)]
     missing = [key for key, option in directive.options.items() if option.required and key not in seen]
     found += [("option", f"{name} needs {key}=") for key in missing]
-    return found + [("option", f"{name}: {text}") for text in _check_combination(pragma)] if not missing else found
+    if not missing:
+        found += [("option", f"{name}: {text}") for text in _check_combination(pragma)]
+    return found
 
 
 def _check_value(key: str, option: Option, given: str, value: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from toolchain.errors import ModelError
 from toolchain.verification.blocks import Blocks
-from toolchain.verification.directives import WORD_LIMIT
+from toolchain.verification.directives import WORD_LIMIT, Fault
 from toolchain.verification.process_network import check_top
 from toolchain.verification.unit import PROBES, Cursor, Finding, Function, Unit, parse, reachable
 
@@ -20,8 +20,9 @@ __all__ = ["Finding", "lint_hls"]
 
 _WIDE = re.compile(r"\bap_(?:u?int|u?fixed)(?:_base)?<(\d+)")
 _FLOATING = re.compile(r"\b(?:float|double|long double|half|__fp16|_Float16)\b")
-_HEAP = frozenset(["malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc", "strdup"])
-_FORBIDDEN = {
+_HEAP = frozenset({"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc", "strdup"})
+_CONTAINER = re.compile(r"\bstd::(?:\w+::)?(vector|deque|list|map|set|basic_string|function|unique_ptr|shared_ptr)\b")
+_FORBIDDEN: Mapping[str, Fault] = {
     "CXX_NEW_EXPR": ("dynamic-memory", "new has no memory to take from in hardware"),
     "CXX_DELETE_EXPR": ("dynamic-memory", "delete has nothing to give back in hardware"),
     "CXX_THROW_EXPR": ("exception", "nothing in hardware catches an exception"),
@@ -116,7 +117,7 @@ def _constructs(unit: Unit, function: Function) -> Iterator[Finding]:
         yield from (Finding(*place, *fault) for fault in _type_faults(unit, cursor))
 
 
-def _call_faults(unit: Unit, call: Cursor) -> Iterator[tuple[str, str]]:
+def _call_faults(unit: Unit, call: Cursor) -> Iterator[Fault]:
     called = call.referenced
     if called is None:
         # A call without a declaration: a copy of an object, or the callee is a value.
@@ -134,19 +135,23 @@ def _call_faults(unit: Unit, call: Cursor) -> Iterator[tuple[str, str]]:
     elif outer == "std":
         yield "library", f"std::{called.spelling} is not synthesizable"
     elif outer == "" and called.kind.name == "FUNCTION_DECL" and unit.place(called) is None:
-        # The vendor's own headers have operators and helpers outside any namespace.
-        if not called.spelling.startswith(("operator", "__builtin", "ap_")):
-            yield "library", f"{called.spelling} is not synthesizable"
+        yield from _library(called.spelling)
 
 
-def _variable_faults(cursor: Cursor) -> Iterator[tuple[str, str]]:
+def _library(name: str) -> Iterator[Fault]:
+    # The vendor's own headers have operators and helpers outside any namespace.
+    if not name.startswith(("operator", "__builtin", "ap_")):
+        yield "library", f"{name} is not synthesizable"
+
+
+def _variable_faults(cursor: Cursor) -> Iterator[Fault]:
     if cursor.storage_class.name == "STATIC" and not _is_const(cursor.type):
         yield "state", f"static {cursor.spelling} keeps its value from frame to frame"
     if containers := _CONTAINER.findall(cursor.type.get_canonical().spelling):
         yield "dynamic-memory", f"{cursor.spelling} is a std::{containers[0]}, which takes memory at run time"
 
 
-def _type_faults(unit: Unit, cursor: Cursor) -> Iterator[tuple[str, str]]:
+def _type_faults(unit: Unit, cursor: Cursor) -> Iterator[Fault]:
     spelling = cursor.type.get_canonical().spelling
     if not spelling:
         return

@@ -22,7 +22,7 @@ from typing import Any
 
 from toolchain.errors import ModelError, ToolError
 from toolchain.verification.csim import ap_types
-from toolchain.verification.directives import DIRECTIVES, Pragma, check_pragma, parse_pragma
+from toolchain.verification.directives import DIRECTIVES, Pragma, Rule, check_pragma, parse_pragma
 
 Cursor = Any  # clang.cindex.Cursor; libclang ships no annotations
 
@@ -58,7 +58,7 @@ class Finding:
 
     file: str
     line: int
-    rule: str
+    rule: Rule
     message: str
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import mmap
 import stat
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ import h5py
 
 from toolchain.errors import ModelError, UnsafeModel
 from toolchain.frontends.keras.hdf5 import hdf5_errors, read_text_attribute
+from toolchain.frontends.keras.heaps import check_heaps
 
 # Anything a JSON file can hold. Checked value by value where it is used.
 Json: TypeAlias = Any
@@ -108,6 +110,7 @@ def _open_zip(path: Path, weights: Path | None, stack: ExitStack) -> ModelFile:
     if weights is not None:
         return ModelFile(config, major, _open_weights(weights, stack), weights.name)
     name = f"{path.name}/model.weights.h5"
+    check_heaps(content, name)
     with hdf5_errors(name):
         return ModelFile(config, major, stack.enter_context(h5py.File(io.BytesIO(content), "r")), name)
 
@@ -159,8 +162,8 @@ def _zip_errors(path: Path) -> Iterator[None]:
 
 
 def _open_hdf5(path: Path, weights: Path | None, stack: ExitStack) -> ModelFile:
+    file = _open_checked(path, stack)
     with hdf5_errors(path.name):
-        file = stack.enter_context(h5py.File(path, "r"))
         text = read_text_attribute(file, "model_config", MAX_CONFIG_BYTES, path.name)
         version = read_text_attribute(file, "keras_version", 256, path.name)
     if text is None:
@@ -206,7 +209,13 @@ def _weights_beside(path: Path) -> Path | None:
 def _open_weights(path: Path, stack: ExitStack) -> h5py.File:
     if not _signature(path).startswith(HDF5_SIGNATURE):
         raise ModelError("the weights are not an HDF5 file", where=path.name)
+    return _open_checked(path, stack)
+
+
+def _open_checked(path: Path, stack: ExitStack) -> h5py.File:
     with hdf5_errors(path.name):
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            check_heaps(content, path.name)
         return stack.enter_context(h5py.File(path, "r"))
 
 
