@@ -11,13 +11,13 @@ namespace dct {
 
 // in: sliding_window's words with CHANNEL_BLOCK = LANES. Output channel channel * MULTIPLIER + m is
 // element lane * MULTIPLIER + m of weights[channel block * TAPS + tap].
-template <class C, class B>
-void depthwise(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
-               const unsigned long long (
-                   &weights)[(C::CHANNELS / C::LANES) * C::TAPS]
-                            [chunks<typename C::weight_t, C::LANES * C::MULTIPLIER>::COUNT],
-               const B (&bias)[C::CHANNELS * C::MULTIPLIER],
-               hls::stream<word_t<typename C::output_t, C::LANES * C::MULTIPLIER> >& out) {
+template <class C, class CHUNK, class B>
+void depthwise(
+    hls::stream<word_t<typename C::input_t, C::LANES> >& in,
+    const CHUNK (&weights)[(C::CHANNELS / C::LANES) * C::TAPS]
+                          [chunks<typename C::weight_t, C::LANES * C::MULTIPLIER>::COUNT],
+    const B (&bias)[C::CHANNELS * C::MULTIPLIER],
+    hls::stream<word_t<typename C::output_t, C::LANES * C::MULTIPLIER> >& out) {
     static_assert(C::CHANNELS % C::LANES == 0, "LANES must divide CHANNELS");
     const int OUTPUTS = C::LANES * C::MULTIPLIER;
     DCT_HLS(array_reshape variable = weights complete dim = 2)

@@ -11,12 +11,12 @@ namespace dct {
 
 // weights[(group * ROWS / PE + row fold) * COLUMNS / SIMD + column fold] holds element
 // pe * SIMD + simd. The sums may wrap in output_t: it holds the result, and addition is modular.
-template <class C, class B>
-void matrix_vector(
-    hls::stream<word_t<typename C::input_t, C::SIMD> >& in,
-    const unsigned long long (&weights)[C::GROUPS * (C::ROWS / C::PE) * (C::COLUMNS / C::SIMD)]
-                                       [chunks<typename C::weight_t, C::PE * C::SIMD>::COUNT],
-    const B (&bias)[C::GROUPS * C::ROWS], hls::stream<word_t<typename C::output_t, C::PE> >& out) {
+template <class C, class CHUNK, class B>
+void matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in,
+                   const CHUNK (&weights)[C::GROUPS * (C::ROWS / C::PE) * (C::COLUMNS / C::SIMD)]
+                                         [chunks<typename C::weight_t, C::PE * C::SIMD>::COUNT],
+                   const B (&bias)[C::GROUPS * C::ROWS],
+                   hls::stream<word_t<typename C::output_t, C::PE> >& out) {
     static_assert(C::ROWS % C::PE == 0, "PE must divide ROWS");
     static_assert(C::COLUMNS % C::SIMD == 0, "SIMD must divide COLUMNS");
     const int PE = C::PE;

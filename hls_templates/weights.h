@@ -14,8 +14,9 @@ struct chunks {
     static const int COUNT = (ELEMENTS + PER_CHUNK - 1) / PER_CHUNK;
 };
 
-template <class T, int COUNT>
-T get_weight(const unsigned long long (&fold)[COUNT], int element) {
+// CHUNK is a shorter unsigned type where a fold needs no 64 bits.
+template <class T, class CHUNK, int COUNT>
+T get_weight(const CHUNK (&fold)[COUNT], int element) {
     DCT_HLS(inline)
     const int PER_CHUNK = chunks<T, 1>::PER_CHUNK;
     return T(fold[element / PER_CHUNK] >> element % PER_CHUNK * bits<T>::value);

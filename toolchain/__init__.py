@@ -4,10 +4,32 @@ project = toolchain.compile("model.onnx", "project", calibrate="x.npy", board="z
 y = toolchain.load("project").simulator(engine="fast").predict(x)
 """
 
-from toolchain.compiler import compile_model as compile  # noqa: A004 - toolchain.compile is the contract
-from toolchain.errors import ToolchainError
-from toolchain.project import Project, load
-from toolchain.simulation.simulator import Simulator
+from typing import TYPE_CHECKING, Any
+
 from toolchain.version import __version__
 
+if TYPE_CHECKING:
+    from toolchain.compiler import compile_model as compile  # noqa: A004 - toolchain.compile is the contract
+    from toolchain.errors import ToolchainError
+    from toolchain.project import Project, load
+    from toolchain.simulation.simulator import Simulator
+
 __all__ = ["Project", "Simulator", "ToolchainError", "__version__", "compile", "load"]
+
+_PLACES = {
+    "compile": ("toolchain.compiler", "compile_model"),
+    "ToolchainError": ("toolchain.errors", "ToolchainError"),
+    "Project": ("toolchain.project", "Project"),
+    "load": ("toolchain.project", "load"),
+    "Simulator": ("toolchain.simulation.simulator", "Simulator"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the compiler when it is first used: a command that only prints should not wait for it."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'toolchain' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)

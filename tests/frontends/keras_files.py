@@ -14,6 +14,8 @@ POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "fl
 def layer(kind, name, calls=None, **config):
     """One serialized layer; `calls` are lists of the layers it is called on, for Functional models."""
     serialized = {"class_name": kind, "config": {"name": name, "trainable": True, "dtype": "float32", **config}}
+    if kind == "InputLayer":
+        del serialized["config"]["trainable"]
     if calls is not None:
         serialized |= {"name": name, "inbound_nodes": calls}
     return serialized
@@ -46,16 +48,15 @@ def functional(*layers, inputs, outputs, name="net"):
 
 
 def keras3(config):
-    """The same model as Keras 3 serializes it: modules, policies, build_config."""
+    """The same model as Keras 3 serializes it: modules and dtype policies."""
     config = json.loads(json.dumps(config))
-    config |= {"module": "keras", "registered_name": config["class_name"], "build_config": {"input_shape": None}}
+    config |= {"module": "keras", "registered_name": None}
     for member in config["config"]["layers"]:
         member |= {"module": "keras.layers", "registered_name": None}
         if member["class_name"] == "InputLayer":
             member["config"]["batch_shape"] = member["config"].pop("batch_input_shape")
         else:
             member["config"]["dtype"] = POLICY
-            member["build_config"] = {"input_shape": [None, 4]}
     return config
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,6 @@ def conv(net: Network) -> bool:
     if x is None:
         return False
     channels, *sizes = net.shapes[x]
-    rank = len(sizes)
     groups = net.pick(1, 1, *(g for g in range(1, channels + 1) if channels % g == 0), channels)
     outputs = groups * net.draw(1, max(1, 8 // groups))
     kernel = [min(net.pick(1, 2, 3, 3, 4, 5), size + 1) for size in sizes]
@@ -412,7 +410,7 @@ def generate(seed: int, name: str = "") -> Case:
     for _ in range(net.pick(1, 1, 1, 1, 2, 3)):
         rank = net.pick(1, 2, 3, 3, 3, 3)
         shape = tuple(net.draw(1, 8) for _ in range(rank))
-        net.input(tuple(net.shapes.values())[0] if net.shapes and net.flip(0.7) else shape)
+        net.input(next(iter(net.shapes.values())) if net.shapes and net.flip(0.7) else shape)
     wanted, tries = net.draw(2, 12), 0
     while sum(node.op_type != "ConstantOfShape" for node in net.nodes) < wanted and tries < 200:
         tries += 1

@@ -110,8 +110,8 @@ def constant(name: str, array: KernelArray) -> str:
     """One array definition, rows in braces."""
     values = array.values
     shape = "".join(f"[{size}]" for size in values.shape)
-    suffix = {"unsigned long long": "ULL", "long long": "LL"}.get(array.ctype, "")
-    write = hex if array.ctype == "unsigned long long" else _decimal
+    suffix = {"unsigned long long": "ULL", "unsigned int": "U", "long long": "LL"}.get(array.ctype, "")
+    write = hex if array.ctype.startswith("unsigned") else _decimal
     if values.ndim == 2:
         body = ",\n".join("    {" + ", ".join(write(v) + suffix for v in row) + "}" for row in values.tolist())
     else:

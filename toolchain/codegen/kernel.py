@@ -132,12 +132,15 @@ def integer_array(values: npt.ArrayLike) -> KernelArray:
     raise AssertionError("unreachable: int64 always fits long long")
 
 
-def packed_chunks(elements: Callable[[], npt.NDArray[np.int64]], width: int) -> KernelArray:
-    """Rows of elements as rows of 64-bit chunks, 64 // width elements each, the first in the lowest bits."""
+def packed_chunks(elements: Callable[[], npt.NDArray[np.int64]], count: int, width: int) -> KernelArray:
+    """Rows of `count` elements as rows of 64-bit chunks, 64 // width elements each, the first in the lowest bits.
+
+    A row that needs fewer bits is one chunk of 8, 16 or 32.
+    """
 
     def build() -> npt.NDArray[np.uint64]:
         unpacked = elements()
-        rows, count = unpacked.shape
+        rows = len(unpacked)
         per = 64 // width
         chunks = -(-count // per)
         padded = np.zeros((rows, chunks * per), dtype=np.uint64)
@@ -145,6 +148,9 @@ def packed_chunks(elements: Callable[[], npt.NDArray[np.int64]], width: int) -> 
         shifts = (np.arange(per) * width).astype(np.uint64)
         return np.asarray((padded.reshape(rows, chunks, per) << shifts).sum(2, dtype=np.uint64))
 
+    for ctype, bits in (("unsigned char", 8), ("unsigned short", 16), ("unsigned int", 32)):
+        if count * width <= bits:
+            return KernelArray(ctype, build)
     return KernelArray("unsigned long long", build)
 
 

@@ -121,7 +121,7 @@ def matrix_vector(
             (nest((pixels * groups, row_folds * column_folds), (column_folds, 1)),),
             nest((pixels * groups * row_folds, column_folds), start=column_folds - 1),
         ),
-        {"weights": packed_chunks(elements, width), "bias": integer_array(bias)},
+        {"weights": packed_chunks(elements, pe * simd, width), "bias": integer_array(bias)},
         Cost(
             ((pe * simd, given.width, width),),
             ((folds, pe * simd * width), (column_folds, simd * given.width)),

@@ -244,7 +244,8 @@ class _Builder:
             last = position == len(chain) - 1
             name = node.name if last else f"{node.name}_to_{chain[position + 1].function}"
             out = self._stream(name, kernel.output)
-            self._process(f"{node.name}_{kernel.function}", node, kernel, streams, (out,))
+            unit = "unit" if node.name.endswith(f"/{kernel.function}") else kernel.function
+            self._process(f"{node.name}_{unit}", node, kernel, streams, (out,))
             streams = (out,)
         self._finish(node, streams[0])
 

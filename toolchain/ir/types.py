@@ -99,13 +99,14 @@ class TensorType:
         """The vendor's type of one element."""
         return f"ap_{'' if self.signed else 'u'}int<{self.width}>"
 
-    def with_shape(self, shape: Shape) -> TensorType:
-        return replace(self, shape=shape)
+    @property
+    def format(self) -> str:
+        """The fixed-point format without modes, which a value does not have: `ufixed<8,3>`."""
+        return f"{'' if self.signed else 'u'}fixed<{self.width},{self.fixed.integer}>"
 
     def __str__(self) -> str:
         points = "" if self.is_scalar else f" points {list(self.fractions)}"
-        kind = f"{'' if self.signed else 'u'}fixed<{self.width},{self.fixed.integer}>"
-        return f"{kind}{list(self.shape)} in [{self.low}, {self.high}]{points}"
+        return f"{self.format}{list(self.shape)} in [{self.low}, {self.high}]{points}"
 
 
 Type = RealType | TensorType

@@ -207,7 +207,7 @@ class Conv(Operator):
                 (nest((pixels * blocks * taps, 1)),),
                 nest((pixels * blocks, taps), start=taps - 1),
             ),
-            {"weights": packed_chunks(elements, width), "bias": integer_array(self.bias.array)},
+            {"weights": packed_chunks(elements, lanes * multiplier, width), "bias": integer_array(self.bias.array)},
             Cost(((lanes * multiplier, given.width, width),), ((blocks * taps, lanes * multiplier * width),)),
         )
 

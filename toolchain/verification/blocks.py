@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from toolchain.verification.directives import DIRECTIVES, FOLDED_LIMIT, STREAM_MODES, Place, Pragma, Rule
-from toolchain.verification.unit import PROBES, Cursor, Finding, Unit, evaluate
+from toolchain.verification.unit import PROBES, Cursor, Finding, Placed, Unit, evaluate
 
 _DECLARING = frozenset({"DECL_STMT", "NULL_STMT"})
 
@@ -63,10 +63,8 @@ class Blocks:
             if probe_name(child) is None:
                 statements.append(child)
                 leading = leading and child.kind.name in _DECLARING and not _declares_variable(child)
-            elif probe_name(child) == "pragma":
-                at = self.unit.place(child)
-                if at is not None and at in self.unit.pragmas:
-                    probes.append((Probe(self.unit.pragmas[at], at), leading))
+            elif (placed := placed_pragma(self.unit, child)) is not None:
+                probes.append((Probe(placed.pragma, placed.at), leading))
             elif probes:
                 _add_operand(probes[-1][0], child)
         for probe, leads in probes:
@@ -83,10 +81,8 @@ class Blocks:
             self._for(statement, loop)
         elif kind == "COMPOUND_STMT":
             self._block(statement, "region", loop)
-        elif probe_name(statement) == "pragma":
-            at = self.unit.place(statement)
-            if at is not None and at in self.unit.pragmas:
-                self._report(at, "placement", f"{self.unit.pragmas[at].directive} must stand between braces")
+        elif (placed := placed_pragma(self.unit, statement)) is not None:
+            self._report(placed.at, "placement", f"{placed.pragma.directive} must stand between braces")
         elif kind == "LAMBDA_EXPR" or not kind.endswith("_EXPR"):
             for child in statement.get_children():
                 self._statement(child, loop)
@@ -193,6 +189,15 @@ def probe_name(statement: Cursor) -> str | None:
     return str(call.spelling) if parent is not None and parent.spelling == PROBES else None
 
 
+def placed_pragma(unit: Unit, statement: Cursor) -> Placed | None:
+    """The pragma that a statement stands for, if any."""
+    if probe_name(statement) != "pragma":
+        return None
+    call = stripped(statement)
+    number = evaluate(next(call.get_arguments())) if call is not None else None
+    return unit.pragmas[number] if number is not None else None
+
+
 def stripped(cursor: Cursor) -> Cursor | None:
     """An expression without the conversions around it."""
     while cursor is not None and cursor.kind.name == "UNEXPOSED_EXPR":
@@ -216,9 +221,9 @@ def _add_operand(probe: Probe, statement: Cursor) -> None:
 
 def _directives(unit: Unit, block: Cursor) -> Iterator[str]:
     for child in block.get_children():
-        at = unit.place(child)
-        if probe_name(child) == "pragma" and at in unit.pragmas and unit.pragmas[at].value("off") is None:
-            yield unit.pragmas[at].directive
+        placed = placed_pragma(unit, child)
+        if placed is not None and placed.pragma.value("off") is None:
+            yield placed.pragma.directive
 
 
 def _declares_variable(statement: Cursor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from toolchain.verification.blocks import is_stream, probe_name, stripped
+from toolchain.verification.blocks import is_stream, placed_pragma, probe_name, stripped
 from toolchain.verification.unit import Cursor, Finding, Function, Unit
 
 _READS = frozenset({"read", "read_nb", "read_dep"})
@@ -15,14 +15,10 @@ _WRITES = frozenset({"write", "write_nb", "write_dep"})
 def check_top(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Iterator[Finding]:
     """Dataflow in canonical form, every argument with its interface, every stream with its two ends, in order."""
     body = next(child for child in top.get_children() if child.kind.name == "COMPOUND_STMT")
-    pragmas = [
-        (at, unit.pragmas[at])
-        for child in body.get_children()
-        if probe_name(child) == "pragma" and (at := unit.place(child)) in unit.pragmas and at is not None
-    ]
+    placed = [placed_pragma(unit, child) for child in body.get_children()]
     at_top = unit.place(top)
     assert at_top is not None
-    if not any(pragma.directive == "dataflow" for _, pragma in pragmas):
+    if not any(one is not None and one.pragma.directive == "dataflow" for one in placed):
         yield Finding(*at_top, "dataflow", f"{top.spelling} has no dataflow pragma")
     yield from _interfaces(unit, top, at_top)
     ends: dict[str, list[tuple[str, tuple[str, int]]]] = defaultdict(list)
@@ -51,9 +47,9 @@ def check_top(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Ite
 
 def _interfaces(unit: Unit, top: Cursor, at: tuple[str, int]) -> Iterator[Finding]:
     ports: dict[str, int] = defaultdict(int)
-    for pragma in unit.pragmas.values():
-        if pragma.directive == "interface":
-            for port in (pragma.value("port") or "").split(","):
+    for placed in unit.pragmas:
+        if placed.pragma.directive == "interface":
+            for port in (placed.pragma.value("port") or "").split(","):
                 ports[port.strip()] += 1
     for name in [*(parameter.spelling for parameter in top.get_arguments()), "return"]:
         if ports[name] != 1:

@@ -3,7 +3,7 @@
 Clang drops pragmas it does not know, and the open ap_types headers refuse __SYNTHESIS__. So the headers come first,
 __SYNTHESIS__ is defined after them, and in the text that clang gets each pragma is replaced, on its own line, by calls
 
-    ::dct_lint::pragma("array_partition variable = sums cyclic factor = PE");
+    ::dct_lint::pragma(7);  // array_partition variable = sums cyclic factor = PE
     ::dct_lint::variable("variable", sums); ::dct_lint::integer("factor", PE);
 
 which clang resolves in their scope and evaluates in every template instantiation.
@@ -34,7 +34,7 @@ _PRELUDE = """\
 #include <hls_stream.h>
 #define __SYNTHESIS__
 namespace dct_lint {{
-inline void pragma(const char*) {{}}
+inline void pragma(int) {{}}
 template <class T> void variable(const char*, const T&) {{}}
 inline void integer(const char*, long long) {{}}
 }}
@@ -66,6 +66,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A pragma and where it was written."""
+
+    pragma: Pragma
+    at: tuple[str, int]
+
+
+@dataclass(frozen=True)
 class Unit:
     """A parsed project: its clang translation unit, the top function's name, and what the texts alone show."""
 
@@ -74,7 +82,7 @@ class Unit:
     translation_unit: Any
     word_limit: int
     word_limit_at: tuple[str, int]
-    pragmas: dict[tuple[str, int], Pragma]
+    pragmas: tuple[Placed, ...]
     findings: tuple[Finding, ...]
 
     def place(self, cursor: Cursor) -> tuple[str, int] | None:
@@ -91,18 +99,19 @@ class Unit:
 
     def diagnostics(self) -> Iterator[Finding]:
         """Clang's errors; those on the line of a pragma are errors of the pragma."""
+        directives = {placed.at: placed.pragma.directive for placed in self.pragmas}
         for said in self.translation_unit.diagnostics:
             if said.severity < 3:
                 continue
             place = self._inside(said.location)
-            if place is None or place not in self.pragmas:
+            if place is None or place not in directives:
                 name = said.location.file.name if said.location.file else ""
                 file, line = place or (name, said.location.line)
                 yield Finding(file, line, "syntax", said.spelling)
             elif "undeclared" in said.spelling or "no member" in said.spelling:
-                yield Finding(*place, "variable", f"{self.pragmas[place].directive}: {said.spelling}")
+                yield Finding(*place, "variable", f"{directives[place]}: {said.spelling}")
             else:
-                yield Finding(*place, "placement", f"{self.pragmas[place].directive} stands outside a function's body")
+                yield Finding(*place, "placement", f"{directives[place]} stands outside a function's body")
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ def parse(folder: Path) -> Unit:
     if len(sources) != 1:
         raise ModelError("there must be exactly one src/*.cpp", where=str(folder))
     clang = _clang()
-    pragmas: dict[tuple[str, int], Pragma] = {}
+    pragmas: list[Placed] = []
     findings: list[Finding] = []
     limit, limit_at = 1024, ("src/kernels/word.h", 1)
     unsaved = []
@@ -165,7 +174,7 @@ def parse(folder: Path) -> Unit:
         unit = clang.Index.create().parse(main, arguments, unsaved)
     except clang.TranslationUnitLoadError:
         raise ToolError("libclang cannot parse it", where=str(sources[0])) from None
-    return Unit(folder, sources[0].stem, unit, limit, limit_at, pragmas, tuple(findings))
+    return Unit(folder, sources[0].stem, unit, limit, limit_at, tuple(pragmas), tuple(findings))
 
 
 def _clang() -> Any:
@@ -185,7 +194,7 @@ def _builtin_headers() -> str:
     return done.stdout.strip()
 
 
-def _probed(file: str, text: str, pragmas: dict[tuple[str, int], Pragma], findings: list[Finding]) -> str:
+def _probed(file: str, text: str, pragmas: list[Placed], findings: list[Finding]) -> str:
     """The text with its pragmas replaced, line numbers kept; large tables lose their values."""
 
     def replace(match: re.Match[str]) -> str:
@@ -199,9 +208,9 @@ def _probed(file: str, text: str, pragmas: dict[tuple[str, int], Pragma], findin
         if pragma is None:
             findings.append(Finding(file, line, "directive", "the pragma is empty"))
             return lines
-        pragmas[file, line] = pragma
+        pragmas.append(Placed(pragma, (file, line)))
         findings.extend(Finding(file, line, rule, message) for rule, message in check_pragma(pragma))
-        return f'::{PROBES}::pragma("{" ".join(said.split())}");{_operands(pragma)}{lines}'
+        return f"::{PROBES}::pragma({len(pragmas) - 1});{_operands(pragma)}{lines}"
 
     probed = _PRAGMA.sub(replace, text)
     return _TABLE.sub(lambda table: "= {" + "\n" * table[0].count("\n") + "};", probed)
