@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from toolchain.errors import ConfigurationError, ToolchainError
+from toolchain.errors import ConfigurationError, ToolchainError, printable
 from toolchain.version import __version__
 
 app = typer.Typer(
@@ -21,8 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Compiles trained neural networks to FPGA and embedded projects, bit for bit as simulated.",
 )  # fmt: skip
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False)
+# Names come from models: nothing in them is markup or an emoji.
+out = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx, .keras, .h5 or Keras .json file.")]
 ProjectArgument = Annotated[Path, typer.Argument(metavar="PROJECT", help="A folder that `compile` wrote.")]
@@ -90,11 +91,15 @@ def simulate(
     """Runs the integer program on arrays: what the hardware gives, bit for bit."""
     from toolchain.project import load
     from toolchain.simulation.arrays import load_arrays, save_arrays
-    from toolchain.simulation.trace import write_trace
+    from toolchain.simulation.trace import check_trace, write_trace
 
     chosen = choice(engine, ("fast", "reference"), "--engine")
     if not output.resolve().parent.is_dir():
         raise ConfigurationError("the folder to write into does not exist", where=str(output))
+    if output.is_dir():
+        raise ConfigurationError("is a folder", where=str(output), fix="Name a file to write.")
+    if trace is not None:
+        check_trace(trace)
     loaded = load(project)
     simulator = loaded.simulator(engine=chosen, threads=threads)
     arrays = load_arrays(inputs, [given.name for given in loaded.graph.inputs])
@@ -252,8 +257,24 @@ def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
             shape = ()
         if not sign or not shape or min(shape) < 1:
             raise ConfigurationError(f"--input-shape {text!r} is not understood", fix="Write NAME=1,224,224,3.")
+        if max(shape) >= 1 << 31:
+            raise ConfigurationError(f"--input-shape {text!r} has a size of more than 31 bits")
+        if name in shapes:
+            raise ConfigurationError(f"--input-shape gives the input {name!r} twice")
         shapes[name] = shape
     return shapes
+
+
+def print_error(error: ToolchainError) -> None:
+    """One line, or one a problem where a model has several."""
+    problems = getattr(error, "problems", ())
+    if not problems:
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        return
+    place = f"{error.where}: " if error.where else ""
+    err.print(f"error: {place}{len(problems)} unsupported", markup=False, soft_wrap=True)
+    for problem in problems:
+        err.print(f"  {printable(problem)}", soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -261,7 +282,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(arguments, standalone_mode=False) or 0
     except ToolchainError as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        print_error(error)
         code = error.exit_code
     except typer.Abort:
         code = 130
@@ -271,6 +292,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:  # a full disk, a missing permission, a name that is too long
+        place = f"{error.filename}: " if error.filename else ""
+        err.print(f"error: {printable(f'{place}{error.strerror or error}')}", soft_wrap=True)
+        code = 2
     except Exception as error:
         if not hasattr(error, "format_message"):  # how the argument parser says that a command line is wrong
             raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from toolchain.ir import Array, Graph
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
 from toolchain.progress import Progress, no_progress
-from toolchain.project import REPORT, Project, check_target, program_files, write_project
+from toolchain.project import REPORT, Project, check_target, program_files, sealed, write_project
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
 from toolchain.quantization.lowering import Lowered, lower
 from toolchain.report.build import Design, build_report
@@ -39,7 +41,7 @@ def compile_model(
     *,
     calibrate: str | Path | Array | Mapping[str, Array] | None = None,
     board: str = "zcu104",
-    config: str | Path | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     weight_bits: int | None = None,
@@ -56,13 +58,14 @@ def compile_model(
 ) -> Project:
     """Compiles a trained network into a project folder and returns it.
 
-    `calibrate` is a `.npy`/`.npz` file or arrays (rows, ...) in the model's own layout and scale. Raises ToolchainError
+    `calibrate` is a `.npy`/`.npz` file or arrays (rows, ...) in the model's own layout and scale; `config` a TOML file
+    or its tables as a mapping. Raises ToolchainError
     for whatever is wrong with the model, the data or the options; then nothing is written.
     """
     path = Path(output)
     check_target(path, force)
     chosen = load_configuration(
-        Path(config) if config else None,
+        Path(config) if isinstance(config, str) else config,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         pack=pack,
@@ -73,8 +76,8 @@ def compile_model(
     clock = clock_mhz if clock_mhz is not None else the_board.clock_mhz
     if not CLOCK_LIMITS[0] <= clock <= CLOCK_LIMITS[1]:
         raise ConfigurationError(f"--clock {clock} is outside {CLOCK_LIMITS[0]:.0f} to {CLOCK_LIMITS[1]:.0f} MHz")
-    if target_fps is not None and not target_fps > 0:
-        raise ConfigurationError(f"--target-fps {target_fps} is not above 0")
+    if target_fps is not None and not 0 < target_fps < math.inf:
+        raise ConfigurationError(f"--target-fps {target_fps} is no number above 0")
     report = progress or no_progress
 
     report("reading the model", 0, 1)
@@ -84,7 +87,7 @@ def compile_model(
     lowered = lower(real, data, chosen, report)
     graph = pipeline.run(lowered.graph, pipeline.EXACT_PASSES)
     report("choosing hardware", 0, 1)
-    interval = int(clock * 1e6 / target_fps) if target_fps else 0
+    interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
     design = make_design(graph, the_board, clock, chosen, interval)
     report("writing the project", 0, 1)
     files = project_files(Path(model).name, design, lowered, data)
@@ -145,7 +148,7 @@ def project_files(model: str, design: Design, lowered: Lowered, data: Mapping[st
     files |= prefixed("hls", render_hls(design.network, design.board, design.clock_mhz, inputs, outputs))
     report = build_report(model, design, lowered, len(files["weights.bin"]), breakdown)
     files[REPORT] = json.dumps(report, indent=1) + "\n"
-    return files
+    return sealed(files)
 
 
 def raw_frames(graph: Graph, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 
-def _one_line(text: str) -> str:
-    """Joins lines, so that a name or value from a hostile model cannot forge further lines of output."""
-    return " ".join(text.split())
+def printable(text: str) -> str:
+    """A name or value from a hostile model on one line: it can neither forge lines of output nor drive a terminal."""
+    joined = " ".join(text.split())
+    if joined.isprintable():
+        return joined
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
 
 
 class ToolchainError(Exception):
@@ -32,11 +35,11 @@ class ToolchainError(Exception):
 
     def __str__(self) -> str:
         """``where: message. fix`` on one line, leaving out what is not known."""
-        text = _one_line(self.message)
+        text = printable(self.message)
         if self.where:
-            text = f"{_one_line(self.where)}: {text}"
+            text = f"{printable(self.where)}: {text}"
         if self.fix:
-            text = f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} {_one_line(self.fix)}"
+            text = f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} {printable(self.fix)}"
         return text
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -61,6 +61,15 @@ def program_files(graph: Graph) -> tuple[Files, dict[str, int]]:
     return {PROGRAM: json.dumps(program, indent=1) + "\n", WEIGHTS: data}, breakdown
 
 
+def sealed(files: Files) -> Files:
+    """The files with the checksum of report.json in program.json."""
+    report = files[REPORT]
+    assert isinstance(report, str)
+    program = json.loads(files[PROGRAM])
+    program["report"] = {"sha256": hashlib.sha256(report.encode()).hexdigest()}
+    return {**files, PROGRAM: json.dumps(program, indent=1) + "\n"}
+
+
 def _roles(graph: Graph) -> dict[Constant, str]:
     roles: dict[Constant, str] = {}
     for node in graph.nodes:
@@ -99,11 +108,13 @@ def load(path: str | Path) -> Project:
 
 
 def read_report(root: Path) -> dict[str, Any]:
-    """report.json of a project, its keys checked."""
+    """report.json of a project, its checksum compared with the one in program.json."""
+    program = _json(root, PROGRAM)
     content = _json(root, REPORT)
-    missing = {"model", "board", "layers", "hardware", "compression"} - set(content)
-    if missing:
-        raise ModelError(f"is damaged: {min(missing)!r} is missing", where=REPORT)
+    seal = program.get("report")
+    digest = hashlib.sha256((root / REPORT).read_bytes()).hexdigest()
+    if not isinstance(seal, dict) or seal.get("sha256") != digest:
+        raise ModelError("is damaged (checksum)", where=REPORT, fix="Compile the model again.")
     return content
 
 
@@ -114,7 +125,7 @@ def _json(root: Path, name: str) -> dict[str, Any]:
         if not root.is_dir():
             raise ModelError("is no project folder", where=str(root), fix="Make one with toolchain compile.") from None
         raise ModelError(f"cannot be read: {error.strerror}", where=str(root / name)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError("is damaged: no JSON", where=str(root / name), fix="Compile the model again.") from None
     if not isinstance(content, dict):
         raise ModelError("is damaged: no JSON object", where=str(root / name))
@@ -146,7 +157,10 @@ def write_project(path: Path, files: Mapping[str, str | bytes], force: bool = Fa
     """Writes all files beside the target first, then renames; an interruption leaves the target as it was."""
     check_target(path, force)
     path = path.resolve()
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=".toolchain-", dir=path.parent))
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None
     try:
         fresh, old = staging / "new", staging / "old"
         fresh.mkdir()
@@ -155,8 +169,8 @@ def write_project(path: Path, files: Mapping[str, str | bytes], force: bool = Fa
             path.rename(old)
         try:
             fresh.rename(path)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt too: the old project must not go away with the staging folder
+            if old.exists() and not path.exists():
                 old.rename(path)
             raise
     except OSError as error:

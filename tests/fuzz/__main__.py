@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=64)
     parser.add_argument("--inputs", type=int, default=32, help="rows for each network")
     parser.add_argument("--seed", type=int, default=7, help="the first network's; each next one has one more")
-    parser.add_argument("--keep", action="store_true", help="save reduced failures among the tests")
+    parser.add_argument("--no-keep", dest="keep", action="store_false", help="do not save failures as tests")
     arguments = parser.parse_args()
     begin = time.monotonic()
     print(f"seeds {arguments.seed} to {arguments.seed + arguments.networks - 1}", flush=True)
@@ -34,7 +34,7 @@ def main() -> int:
     return int(bool(summary.failures))
 
 
-def report(case: Case, failure: Failure, rows: int, folder: Path, kept: bool = True) -> Case:
+def report(case: Case, failure: Failure, rows: int, folder: Path, kept: bool) -> Case:
     """Reduces a failure, prints and saves it."""
     header = precompiled_header(folder) if failure.kind in ("csim", "C++ compiler") else None
     smaller = reduce(case, failure, lambda c: check(c, rows, folder, header))

@@ -22,7 +22,7 @@ from toolchain.quantization.configuration import Configuration
 LARGEST = 512
 """Elements of a tensor."""
 MACS = 30_000
-OPSETS = range(13, 25)
+OPSETS = range(7, 25)
 Shape = tuple[int, ...]
 
 
@@ -67,6 +67,8 @@ class Case:
                 values = rng.integers(-8, 8, shape) / 4.0
             elif s.data == "positive":
                 values = np.abs(rng.normal(size=shape)) * s.scale
+            elif s.data == "constant":
+                values = np.full(shape, s.scale * (given.name[-1] in "02468"))
             else:
                 values = rng.normal(size=shape) * s.scale
             if stream:  # a quarter of the rows at and beyond the ends of the formats, or exactly zero
@@ -99,6 +101,7 @@ class Network:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.shapes: dict[str, Shape] = {}
+        self.chaining = False
         self._used = 0
 
     # Random choices.
@@ -118,7 +121,7 @@ class Network:
         fitting = [name for name, shape in self.shapes.items() if accept(shape)]
         if not fitting:
             return None
-        return fitting[-1] if self.flip(0.6) else self.pick(*fitting)
+        return fitting[-1] if self.chaining or self.flip(0.6) else self.pick(*fitting)
 
     # Building.
 
@@ -172,6 +175,8 @@ class Network:
             values *= self.rng.random(shape) < 0.4
         if self.flip(0.1) and shape:
             values[0] = 0
+        if self.flip(0.04):
+            values *= self.pick(0.0, 1e-4, 50.0)
         return values
 
     def per_channel(self, shape: Shape) -> np.ndarray | None:
@@ -234,10 +239,10 @@ def pool(net: Network) -> bool:
         return net.add(op_type, x)
     sizes = net.shapes[x][1:]
     kernel = [min(net.draw(1, 3), size) for size in sizes]
-    attributes = window(net, kernel, sizes, dilated=op_type == "MaxPool" or net.opset >= 19)
+    attributes = window(net, kernel, sizes, dilated=net.opset >= (10 if op_type == "MaxPool" else 19))
     if attributes is None:
         return False
-    if net.flip(0.3) and "auto_pad" not in attributes:
+    if net.flip(0.3) and "auto_pad" not in attributes and net.opset >= 10:
         attributes["ceil_mode"] = 1
     if op_type == "AveragePool" and net.flip(0.4):
         attributes["count_include_pad"] = 1
@@ -252,7 +257,7 @@ def gemm(net: Network) -> bool:
     turned = net.flip()
     weights = net.noise(*((rows, columns) if turned else (columns, rows)), scale=columns**-0.5)
     operands = [x, net.constant(weights)]
-    if net.flip(0.7):
+    if net.flip(0.7) or net.opset < 11:
         operands.append(net.constant(net.noise(*net.pick((rows,), (rows,), (1, rows), (), (1,)), scale=0.3)))
     alpha, beta = (net.pick(None, 0.5, 1.3) for _ in range(2))
     return net.add("Gemm", *operands, transB=int(turned) if turned or net.flip(0.2) else None, alpha=alpha, beta=beta)
@@ -288,6 +293,8 @@ def activation(net: Network) -> bool:
             (0.0, 6.0), (low, high), (low, None), (None, high), (0.0, None), (0.0, abs(high)), (-1.0, 1.0)
         )
         operands = ["" if bound is None else net.constant(bound) for bound in bounds]
+        if net.opset < 11:
+            return net.add("Clip", x, min=bounds[0], max=bounds[1])
         return net.add("Clip", x, *operands[: 1 if bounds[1] is None and net.flip() else 2])
     if op_type == "LeakyRelu":
         return net.add("LeakyRelu", x, alpha=net.pick(None, 0.1, 0.25, 0.3, 1.5, -0.2))
@@ -296,6 +303,8 @@ def activation(net: Network) -> bool:
         return slope.shape != () and net.add("PRelu", x, net.constant(slope))
     if op_type == "Softmax":
         axes = range(1, len(net.shapes[x]) + 1)
+        if net.opset < 13:  # the older operator works on a matrix
+            return net.add("Softmax", x, axis=len(axes))
         return net.add("Softmax", x, axis=net.pick(-1, -1, *axes, *(-a for a in axes)))
     return net.add(op_type, x)
 
@@ -308,7 +317,7 @@ def arithmetic(net: Network) -> bool:
     values = net.per_channel(net.shapes[x])
     if op_type == "Div":
         values = np.where(np.abs(values) < 0.3, 0.7, values)
-    elif op_type == "Add" and net.flip(0.2):
+    elif op_type == "Add" and net.flip(0.2) and net.opset >= 9:
         shape = net.integers(*values.shape)
         fill = numpy_helper.from_array(np.array([net.pick(0.0, 0.75)], np.float32))
         name = net.name("k")
@@ -334,7 +343,7 @@ def merge(net: Network) -> bool:
         ]
         values = [x, *(net.pick(*others) for _ in range(net.pick(1, 1, 2, 3)))]
         net.rng.shuffle(values)
-        return net.add("Concat", *values, axis=net.pick(k + 1, k - len(shape)))
+        return net.add("Concat", *values, axis=net.pick(k + 1, k - len(shape)) if net.opset >= 11 else k + 1)
     others = [n for n, s in net.shapes.items() if s == shape]
     if others == [x] and net.flip(0.8):
         return False
@@ -355,6 +364,8 @@ def layout(net: Network) -> bool:
             return False
         before, after = ([net.pick(0, 0, 1, 2) for _ in shape] for _ in range(2))
         value = net.pick(None, 0.0, 0.0, 1.0, -0.4)
+        if net.opset < 11:
+            return net.add("Pad", x, pads=[0, *before, 0, *after], value=value)
         operands = [x, net.integers(0, *before, 0, *after)]
         if value is not None:
             operands.append(net.constant(value))
@@ -367,13 +378,15 @@ def layout(net: Network) -> bool:
         ends = [net.pick(net.draw(s + 1, shape[a]), shape[a], 2**31 - 1) for s, a in zip(starts, axes, strict=True)]
         if net.flip(0.2):
             starts = [s - shape[a] for s, a in zip(starts, axes, strict=True)]
+        if net.opset < 10:
+            return net.add("Slice", x, starts=starts, ends=ends, axes=[a + 1 for a in axes])
         operands = [net.integers(*starts), net.integers(*ends)]
         operands.append(net.integers(*(a + 1 if net.flip(0.8) else a - rank for a in axes)))
         if net.flip():
             operands.append(net.integers(*(net.draw(1, 3) for _ in axes)))
         return net.add("Slice", x, *operands)
     if op_type == "Flatten":
-        return net.add("Flatten", x, axis=net.pick(None, 1, -rank))
+        return net.add("Flatten", x, axis=net.pick(None, 1, -rank) if net.opset >= 11 else 1)
     if op_type == "Reshape":
         sizes: list[int] = []
         left = size
@@ -393,13 +406,50 @@ def layout(net: Network) -> bool:
         if not ones or rank == 1:
             return False
         chosen = ones[: net.draw(1, min(len(ones), rank - 1))]
+        if net.opset < 13:
+            return net.add("Squeeze", x, axes=[k + 1 for k in chosen])
         return net.add("Squeeze", x, net.integers(*(k + 1 if net.flip() else k - rank for k in chosen)))
     if op_type == "Unsqueeze":
+        if net.opset < 13:
+            return rank < 4 and net.add("Unsqueeze", x, axes=[net.draw(1, rank + 1)])
         return rank < 4 and net.add("Unsqueeze", x, net.integers(net.pick(*range(1, rank + 2), -1)))
     return net.add(op_type, x)
 
 
-BUILDERS = (conv, conv, conv, conv, pool, pool, gemm, matmul, batch_normalization, activation, activation, activation)
+def block(net: Network) -> bool:
+    """What networks are made of, one behind the other."""
+    net.chaining = True
+    plans = (
+        (conv, batch_normalization, activation),
+        (activation, batch_normalization, conv),
+        (activation, batch_normalization, matmul),
+        (conv, activation, pool),
+        (layout, conv),
+        (conv, layout, gemm, activation),
+        (conv, activation, conv, merge),
+    )
+    for part in net.pick(*plans):
+        part(net)
+    net.chaining = False
+    return True
+
+
+BUILDERS = (
+    block,
+    block,
+    conv,
+    conv,
+    conv,
+    conv,
+    pool,
+    pool,
+    gemm,
+    matmul,
+    batch_normalization,
+    activation,
+    activation,
+    activation,
+)
 BUILDERS += (arithmetic, merge, merge, merge, layout, layout, layout, layout, layout)
 
 
@@ -416,7 +466,8 @@ def generate(seed: int, name: str = "") -> Case:
         tries += 1
         net.pick(*BUILDERS)(net)
     model = finish(net, net_opset)
-    return Case(name or f"net_{seed}", model, settings(net, seed))
+    case = Case(name or f"net_{seed}", model, settings(net, seed))
+    return with_odd_names(case, rng) if net.flip(0.15) else case
 
 
 def finish(net: Network, opset: int) -> onnx.ModelProto:
@@ -463,6 +514,36 @@ def pruned(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+ODD_NAMES = (
+    *("class", "x.1", "x_1", "x-1", "X_1", "a/b", "a", "a/b/c", "1", "9lives", "int", "main", "hls", "dct", "é", "//"),
+    *("x" * 80, 'quote"', "back\\slash", "new\nline", "*/", "%d", "$(x)", "v/requantize", "v", "a b", "x_1_axis", "_"),
+)
+
+
+def with_odd_names(case: Case, rng: np.random.Generator) -> Case:
+    """Some values and nodes get names that are no identifiers, or the same one when written as identifiers."""
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    graph = model.graph
+    names = {name for node in graph.node for name in (*node.input, *node.output) if name}
+    odd = [str(name) for name in rng.permutation(ODD_NAMES)]
+    new = {name: odd.pop() for name in sorted(names) if odd and rng.random() < 0.5}
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = new.get(value.name, value.name)
+    layers = {}
+    for k, node in enumerate(graph.node):
+        for values in (node.input, node.output):
+            renamed = [new.get(name, name) for name in values]
+            del values[:]
+            values.extend(renamed)
+        before = node.name
+        if rng.random() < 0.5:
+            names = ["", f"a/{k}", node.output[0], ODD_NAMES[k % len(ODD_NAMES)]]
+            node.name = names[int(rng.integers(len(names)))]
+        elif before in case.settings.layers:
+            layers[before] = case.settings.layers[before]
+    return replace(case, model=model, settings=replace(case.settings, layers=layers))
+
+
 def settings(net: Network, seed: int) -> Settings:
     """Random bits, formats, data and foldings."""
     layers: dict[str, dict[str, str]] = {}
@@ -477,7 +558,7 @@ def settings(net: Network, seed: int) -> Settings:
         layers,
         net.draw(1, 16),
         float(net.pick(1, 1, 0.1, 5)),
-        net.pick("normal", "normal", "positive", "bytes", "grid"),
+        net.pick("normal", "normal", "normal", "positive", "bytes", "grid", "grid", "constant"),
         net.pick("random", "random", "random", "solver"),
     )
 
@@ -488,7 +569,7 @@ def forced_formats(net: Network, op_type: str) -> dict[str, str]:
     if op_type in ("Conv", "Gemm", "MatMul"):
         keys += ["accumulator", "accumulator", "weight"]
     for key in {net.pick(*keys) for _ in range(net.draw(1, 2))}:
-        width = net.draw(3, 24 if key == "accumulator" else 16)
+        width = net.draw(3, 24 if key == "accumulator" else 32 if key != "weight" and net.flip(0.1) else 16)
         integer = net.draw(-1, 5)
         while True:
             signed, rounding, overflow = net.flip(0.7), net.pick(*Rounding), net.pick(*Overflow)

@@ -27,7 +27,7 @@ import onnxruntime
 from tests.cpp import ap_types_path
 from tests.fuzz.generate import Case
 from toolchain.codegen import hls
-from toolchain.codegen.kernel import Folding
+from toolchain.codegen.kernel import Folding, pattern_steps
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
 from toolchain.hardware import board, dataflow, folding, network
@@ -133,6 +133,7 @@ def build(case: Case, rows: int, summary: Summary | None = None) -> Built:
     for name, values in guarded("fast", lambda: Simulator(program, "reference").raw_outputs(tests)).items():
         compare(f"reference engine: output {name}", outputs[name], values, summary)
     design, files = guarded("codegen", lambda: render(case, program, tests, outputs))
+    check_fifos(design)
     inputs = {
         given.name: Quantize.evaluate(entry(program, given.name).operator, np.asarray(tests[given.name], np.float64))
         for given in program.inputs
@@ -236,6 +237,41 @@ def render(
     few = {name: np.asarray(values[:1], dtype=np.int64) for name, values in outputs.items()}
     zeros = {t.name: np.zeros((1, t.type.size), np.int64) for t in design.inputs}
     return design, dict(hls.render_hls(design, zcu, 200, zeros, few))
+
+
+def check_fifos(design: network.Network, frames: int = 2) -> None:
+    """Runs the design with FIFOs of the chosen depths. Whether that ends does not depend on timing (Kahn networks)."""
+    held = dict.fromkeys(design.streams, 0)
+    waiting = {process.name: events(process) * frames for process in design.processes}
+    progress = True
+    while waiting and progress:
+        progress = False
+        for name, order in list(waiting.items()):
+            done = 0
+            for reads, stream in order:
+                if stream in held:
+                    if held[stream] == (0 if reads else design.streams[stream].depth):
+                        break
+                    held[stream] += -1 if reads else 1
+                done += 1
+            progress = progress or done > 0
+            waiting[name] = order[done:]
+            if not waiting[name]:
+                del waiting[name]
+    if waiting:
+        raise Failed("fifo", f"the design stops: {', '.join(waiting)} wait", "deadlock")
+    if any(held.values()):
+        raise Failed("fifo", f"words are left: { {name: n for name, n in held.items() if n} }", "left over")
+
+
+def events(process: network.Process) -> list[tuple[bool, str]]:
+    """What a process does in a frame, in order: (reads?, stream)."""
+    steps: list[tuple[int, int, int, str]] = []
+    for name, pattern in zip(process.inputs, process.kernel.schedule.reads, strict=True):
+        steps += [(int(step), 0, k, name) for k, step in enumerate(pattern_steps(pattern))]
+    for name in process.outputs:
+        steps += [(int(step), 1, k, name) for k, step in enumerate(pattern_steps(process.kernel.schedule.writes))]
+    return [(kind == 0, name) for _, kind, _, name in sorted(steps)]
 
 
 def random_foldings(case: Case, program: Graph) -> dict[str, Folding]:

@@ -41,7 +41,7 @@ def test_random_networks(tmp_path):
     summary = campaign((generate(SEED + k) for k in range(NETWORKS)), INPUTS, tmp_path)
     print(summary)
     for case, failure in summary.failures:
-        report(case, failure, INPUTS, tmp_path)
+        report(case, failure, INPUTS, tmp_path, kept=True)
     assert not [f"seed {case.settings.seed}: {failure}" for case, failure in summary.failures]
     assert summary.networks >= NETWORKS - 3, [str(failure) for _, failure in summary.invalid]
 
@@ -131,6 +131,19 @@ def test_a_planted_mistake_of_the_fast_engine_is_found_and_reduced(tmp_path, mon
     assert failure.same(check(smaller, INPUTS, tmp_path, None))
     monkeypatch.undo()
     assert check(smaller, INPUTS, tmp_path, None) is None
+
+
+def test_fifos_that_are_too_short_are_found():
+    """A skip connection past a convolution needs room for what the convolution holds back."""
+    stopped = 0
+    for seed in range(SEED, SEED + 20):
+        design = build(generate(seed), 1).design
+        run.check_fifos(design)
+        try:
+            run.check_fifos(design.with_depths(dict.fromkeys(design.streams, 1)))
+        except Failed as failed:
+            stopped += failed.failure.error == "deadlock"
+    assert stopped
 
 
 def test_a_kept_case_comes_back(tmp_path):

@@ -241,7 +241,7 @@ def _run(design: Design, folder: Path) -> Run:
 
 
 def first_difference(expected: np.ndarray, got: np.ndarray) -> str | None:
-    """The comparison that all tests of this folder use: nothing but equality. None, or the first difference in words."""
+    """The comparison that all tests of this folder use: None where all integers are equal, else the first difference."""
     expected, got = np.asarray(expected), np.asarray(got)
     if expected.shape != got.shape:
         return f"shape {got.shape}, expected {expected.shape}"

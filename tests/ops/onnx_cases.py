@@ -28,8 +28,10 @@ class X:
 
 @dataclass(frozen=True)
 class Case:
-    """One model. `oracle` says who knows the right answer: onnx's `reference` evaluator, `onnxruntime` where the former is
-    wrong or lacks the opset, or a function of the inputs where both do.
+    """One model.
+
+    `oracle` says who knows the right answer: onnx's `reference` evaluator, `onnxruntime` where the former is wrong or
+    lacks the opset, or a function of the inputs where both do.
     """
 
     name: str
@@ -54,12 +56,19 @@ class Case:
             if isinstance(given, np.ndarray):
                 constants.append(numpy_helper.from_array(given, f"c{k}"))
             names.append(
-                given if isinstance(given, str) else "" if given is None else f"x{k}" if isinstance(given, X) else f"c{k}"
+                given
+                if isinstance(given, str)
+                else ""
+                if given is None
+                else f"x{k}"
+                if isinstance(given, X)
+                else f"c{k}"
             )
         outputs = [f"y{k}" if k else "y" for k in range(self.outputs)]
         node = helper.make_node(self.op, names, outputs, name="layer", domain=self.domain, **self.attributes)
         infos = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in self.shapes.items()
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+            for name, shape in self.shapes.items()
         ]
         result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
         graph = helper.make_graph([*self.before, node], "case", infos, [result], constants)
@@ -94,7 +103,11 @@ def unsupported(name: str, complaint: str, op: str, *inputs: Any, **options: Any
 
 
 def _case(name: str, op: str, inputs: Sequence[Any], options: dict[str, Any]) -> Case:
-    fields = {key: options.pop(key) for key in ("opset", "oracle", "outputs", "before", "domain", "complaint") if key in options}
+    fields = {
+        key: options.pop(key)
+        for key in ("opset", "oracle", "outputs", "before", "domain", "complaint")
+        if key in options
+    }
     return Case(f"{op}_{name}", op, tuple(inputs), options, **fields)
 
 
@@ -184,8 +197,7 @@ case(
 )
 case("training_mode_off", "BatchNormalization", X(3, 4, 4), *normalization(3), training_mode=0)
 
-ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
-for op in ARITHMETIC:
+for op in ("Add", "Sub", "Mul", "Div"):
     positive = {"low": 0.5, "high": 2.0}
     for name, shape in (
         ("scalar", ()),
@@ -202,18 +214,10 @@ for op in ARITHMETIC:
     case("constant_rank1", op, X(6), floats(6, **positive))
     case("constant_rank2", op, X(4, 6), floats(4, 1, **positive))
     case("opset6_broadcast_end", op, X(3, 4, 5), floats(5, **positive), opset=6, broadcast=1)
-    for axis, size in ((1, 3), (2, 4), (3, 5)):
-        constant = floats(size, **positive)
-        case(
-            f"opset6_broadcast_axis{axis}",
-            op,
-            X(3, 4, 5),
-            constant,
-            opset=6,
-            broadcast=1,
-            axis=axis,  # the reference evaluator does not look at it
-            oracle=lambda x, f=ARITHMETIC[op], c=constant, a=axis: f(x, c.reshape(-1, *(1,) * (3 - a))),
-        )
+    constant = floats(5, **positive)
+    case("opset6_broadcast_axis3", op, X(3, 4, 5), constant, opset=6, broadcast=1, axis=3)
+    # onnx's version converter appends one axis too many here: refused, not wrong.
+    unsupported("opset6_axis1", "changes the output's shape", op, X(3, 4, 5), floats(3), opset=6, broadcast=1, axis=1)
     for opset in (7, 13, 14):
         case(f"constant_opset{opset}", op, X(3, 4, 5), floats(3, 1, 1, **positive), opset=opset)
 for op in ("Add", "Sub"):
@@ -481,4 +485,4 @@ unsupported("the_batch", "batch dimension", "Slice", X(3, 4), ints(1), ints(2), 
 unsupported("backwards", "step -1", "Slice", X(3, 4), ints(-1), ints(-9), ints(1), ints(-1))
 unsupported("training", "training mode", "Dropout", X(3, 4), np.array(0.5, F), np.array(True))
 unsupported("broadcast", "shapes", "Sum", X(3, 4), X(1, 4))
-unsupported("computed_first", "a constant", "Div", floats(3, low=1, high=2), X(3))
+unsupported("computed_first", "divisor is computed", "Div", floats(3, low=1, high=2), X(3))

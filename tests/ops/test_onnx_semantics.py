@@ -2,8 +2,6 @@
 quantization, and without any difference between the two engines.
 """
 
-import math
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,12 +12,12 @@ from tests.ops.onnx_cases import CASES, UNSUPPORTED, Case
 from toolchain.errors import UnsupportedOperator
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
-from toolchain.ir import Graph
+from toolchain.ir import Graph, Node
+from toolchain.ops.affine import Affine
 from toolchain.ops.average_pool import AveragePool
+from toolchain.ops.clip import Clip
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
-from toolchain.ops.affine import Affine
-from toolchain.ops.clip import Clip
 from toolchain.ops.pad import Pad
 from toolchain.ops.prelu import PRelu
 from toolchain.ops.quantize import Quantize
@@ -80,3 +78,123 @@ def test_real_graph_is_what_onnx_says(case):
     got, wanted = in_floats(real_graph(case), inputs), expected(case, inputs)
     assert got.shape == wanted.shape
     np.testing.assert_allclose(got, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@by_name(UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_name(case):
+    model = case.model()
+    extra = [onnx.helper.make_empty_tensor_value_info(name) for name in model.graph.node[-1].output[1:]]
+    model.graph.output.extend(extra)
+    known = {given.name for given in model.graph.input} | {tensor.name for tensor in model.graph.initializer}
+    for name in model.graph.node[-1].input:
+        if name and name not in known:  # computed by the network
+            model.graph.node.insert(0, onnx.helper.make_node("Sigmoid", ["x0"], [name]))
+    with pytest.raises(UnsupportedOperator) as error:
+        Importer(normalize(model), "case").run()
+    assert case.complaint in str(error.value)
+    assert case.op in str(error.value) or "opset11" in case.name
+    assert len(error.value.problems) >= 1
+
+
+@pytest.mark.parametrize("op", ["Conv", "MaxPool", "Relu", "Concat", "Gemm", "Softmax", "Pad", "Identity"])
+def test_an_attribute_nobody_knows_is_refused(op):
+    known = next(case for case in CASES if case.op == op)
+    model = known.model()
+    attribute = onnx.helper.make_attribute("colour", "blue")
+    model.graph.node[-1].attribute.append(attribute)
+    with pytest.raises(UnsupportedOperator, match="attribute 'colour'"):
+        Importer(normalize(model), "case").run()
+
+
+# ---------------------------------------------------------------------------------------------- quantization
+
+
+def sensitivity(graph: Graph, inputs: dict[str, np.ndarray]) -> float:
+    """How much the largest output error exceeds the largest input error: the greatest absolute row sum of the Jacobian
+    over the rows of the test. All operators here are smooth or piecewise linear.
+    """
+    epsilon, largest = 1e-6, 0.0
+    for row in range(ROWS):
+        point = {name: array[row : row + 1].astype(np.float64) for name, array in inputs.items()}
+        base = in_floats(graph, point)
+        total = np.zeros_like(base[0])
+        for name, array in point.items():
+            count = array[0].size
+            steps = np.eye(count).reshape(count, *array.shape[1:]) * epsilon
+            moved = {other: np.repeat(values, count, axis=0) for other, values in point.items()}
+            moved[name] = moved[name] + steps
+            total += np.abs(in_floats(graph, moved) - base).sum(axis=0) / epsilon
+        largest = max(largest, float(total.max()))
+    return largest
+
+
+def local_error(lowered: Lowered, real: Graph, node: Node, values: dict[str, np.ndarray]) -> float:
+    """The most that one integer operator's output is away from what its real form gives on the same inputs."""
+    graph, operator = lowered.graph, node.operator
+    step = float(2.0 ** -min(graph.types[node.name].fractions))
+    given = values[node.inputs[0]]
+    largest = float(np.abs(given).max())
+    if isinstance(operator, Quantize | Requantize):
+        if lowered.saturations[node.name]:  # measured: by how much it clips
+            return float(np.abs(values[node.name] - given).max())
+        return step / 2
+    if isinstance(operator, Conv | Gemm | Affine):
+        # What the weights are off, times the inputs, and half a step for the bias.
+        raw, exact = (
+            o.scale if isinstance(o, Affine) else o.weights for o in (operator, real.by_name[node.name].operator)
+        )
+        off = np.abs(np.ldexp(raw.array.astype(np.float64), -np.array(operator.fractions)) - exact.array)
+        summed = off if isinstance(operator, Affine) else off.reshape(-1, off.shape[-1]).sum(axis=0)
+        return float(summed.max()) * largest + step / 2
+    if isinstance(operator, PRelu):
+        return float(2.0 ** -(operator.fraction + 1)) * largest
+    if isinstance(operator, IntegerSoftmax):
+        # Half an index step moves every exponential by the factor exp(2**-9) at most, hence p by p (1 - p) 2 2**-9.
+        return float(2.0 ** -(INDEX_FRACTION + 1)) + float(np.exp(-16)) * graph.types[node.name].shape[-1] + step
+    if isinstance(operator, Table | AveragePool | Clip | Pad):
+        return step  # entries, quotients, bounds and the padded number are rounded
+    return 0.0
+
+
+def quantization_bound(lowered: Lowered, real: Graph, inputs: dict[str, np.ndarray]) -> float:
+    """The sum of all operators' own errors; those made before the case's operator times its sensitivity. Behind it
+    stand only operators that add, move, narrow or compare, which make no error larger. Linear operators subtract the
+    mean error over the rows of calibration from their bias, which at most doubles what was there.
+    """
+    given = {i.name: i.from_model(inputs[i.name]) for i in lowered.graph.inputs}
+    values = {name: array.astype(np.float64) for name, array in given.items()}
+
+    def observe(name: str, raw: np.ndarray) -> None:
+        values[name] = np.ldexp(raw.astype(np.float64), -np.array(lowered.graph.types[name].fractions))
+
+    reference.evaluate(lowered.graph, given, observe)
+    gain, total = max(1.0, sensitivity(real, inputs)), 0.0
+    for node in lowered.graph.nodes:
+        if not isinstance(node.operator, Quantize | Requantize) and not node.operator.is_layout:
+            gain = 1.0
+        total += gain * local_error(lowered, real, node, values)
+        if isinstance(node.operator, Conv | Gemm | Affine):
+            total = 2 * total + 2.0 ** -min(lowered.graph.types[node.name].fractions)  # the correction of the bias
+    return total
+
+
+BITS = {"8bit": Configuration(), "16bit": Configuration(weight_bits=16, activation_bits=16)}
+
+
+@pytest.mark.parametrize("bits", BITS)
+@by_name(CASES)
+def test_compiled_case_is_exact_and_within_its_formats(case, bits):
+    print(f"seed {SEED}")
+    inputs = arrays(case)
+    real = real_graph(case)
+    lowered = lower(real, inputs, BITS[bits])
+    exact = pipeline.run(lowered.graph, pipeline.EXACT_PASSES)
+    raw = Simulator(exact, "reference").raw_outputs(inputs)["y"]
+    np.testing.assert_array_equal(raw, Simulator(lowered.graph, "reference").raw_outputs(inputs)["y"])
+    np.testing.assert_array_equal(raw, Simulator(exact, "fast").raw_outputs(inputs)["y"])
+    got = Simulator(exact, "reference").scaled("y", raw)
+    wanted = expected(case, inputs)
+    bound = quantization_bound(lowered, real, inputs) + TOLERANCE
+    assert np.abs(got - wanted).max() <= bound
+    if bits == "16bit" and case.op not in ("Softmax", "Sigmoid", "Tanh"):  # whose tables have indices of 12 bits
+        assert bound <= 2e-3 * max(1.0, float(np.abs(wanted).max())), "the bound itself must be worth something"

@@ -184,7 +184,10 @@ def test_half_is_exact_where_one_channel_needs_no_rounding():
     target = FixedType(25, 25, True, Rounding.RND, Overflow.SAT)
     graph = program("mixed", Requantize.between(given, target), (given,))
     values = np.array([[2**23 + odd, 2**23 + odd] for odd in range(1, 9)])
-    assert first_difference(expected_outputs(graph, {"x0": values}), fast.FastEngine(graph).evaluate({"x0": values})["y"]) is None
+    assert (
+        first_difference(expected_outputs(graph, {"x0": values}), fast.FastEngine(graph).evaluate({"x0": values})["y"])
+        is None
+    )
 
 
 def requantizations(seed, given: TensorType):

@@ -2,132 +2,86 @@
 
 from dataclasses import dataclass
 
+TOP = "src/residual.cpp"
+WORD = "src/kernels/word.h"
+CALLS = "    dct::read_axis"
+"""Before the first process of the top function."""
+
 
 @dataclass(frozen=True)
 class Plant:
-    """In `file`, `old` becomes `new` (once). The finding of `rule` is expected on the line with `@`, saying `says`."""
+    """In `file`, `old` becomes `new` (once). The finding of `rule` is expected on the line with `@`, saying `says`.
+
+    Without `old`, `new` is a function `planted_#` that the top function reaches. `@` becomes a comment that marks the
+    line, a `#` behind a letter the number of the plant. Plants of one batch share a copy of the project.
+    """
 
     rule: str
-    file: str
-    old: str
     new: str
     says: str = ""
-    batch: str = "kernels"
-
-
-MATRIX, WINDOW, FORK, ADD = (f"src/kernels/{name}.h" for name in ("matrix_vector", "sliding_window", "fork", "ops/add"))
-DEPTH, POOL, SOFTMAX, REPACK = (
-    f"src/kernels/{name}.h" for name in ("depthwise", "ops/average_pool", "ops/softmax", "repack")
-)
-REQUANTIZE, AXIS, WORD = (f"src/kernels/{name}.h" for name in ("ops/requantize", "axis", "word"))
-TOP = "src/residual.cpp"
-FORK_TWO = """hls::stream<ap_int<C::BITS> >& out0,
-          hls::stream<ap_int<C::BITS> >& out1) {"""
-READ_AXIS = "template <class C, class BEAT>\nvoid read_axis"
-MUTUAL = """int planted_#(int n);
-@inline int other_#(int n) { return n ? planted_#(n) : 0; }
-inline int planted_#(int n) { return other_#(n - 1); }
-"""
+    old: str = ""
+    batch: str = "bodies"
+    file: str = TOP
 
 
 def body(rule: str, code: str, says: str = "", before: str = "") -> Plant:
-    """A function with this body, called by a kernel; `before` stands before the function."""
-    return Plant(
-        rule, MATRIX, "", f"{before}\ninline void planted_#(int n, ap_int<8>& x) {{ {code} }}\n", says, "bodies"
-    )
+    """The body of a function of an integer that no compiler knows and a variable; `before` stands before it."""
+    return Plant(rule, f"{before}\nvoid planted_#(int n, ap_int<8>& x) {{ {code} }}", says)
 
 
-PLANTS = [
-    # Names, options and values of pragmas.
-    Plant("directive", MATRIX, "array_partition variable = sums", "array_partiton variable = sums@", "array_partition"),
-    Plant("directive", ADD, "DCT_HLS(unroll)", "DCT_HLS()@", "empty"),
-    Plant("directive", TOP, "#pragma HLS stream variable=add3 ", "#pragma HLS streem variable=add3 @", batch="top"),
-    Plant("option", FORK, "pipeline II = 1", "pipeline I = 1@", "'ii'"),
-    Plant("option", MATRIX, "array_reshape variable = vector complete", "array_reshape complete@", "needs variable="),
-    Plant("option", MATRIX, "cyclic factor = PE", "cyclic@", "need factor="),
-    Plant(
-        "option",
-        POOL,
-        "array_partition variable = sums complete",
-        "array_partition variable = sums complete factor = 2@",
-    ),
-    Plant("option", POOL, "distance = WORDS true", "distance = WORDS@", "distance="),
-    Plant("option", DEPTH, "DCT_HLS(pipeline II = 1)", "DCT_HLS(pipeline II = 1 II = 2)@", "twice"),
-    Plant("option", SOFTMAX, "DCT_HLS(pipeline II = 1)", "DCT_HLS(pipeline II = 1 style = frp rewind)@", "rewind"),
-    Plant("option", TOP, "mode=axis port=x_axis", "mode=axis bundle=b port=x_axis@", "bundle", "top"),
-    Plant("value", POOL, "type = inter", "type = outer@", "'inter'"),
-    Plant("value", SOFTMAX, "type = rom_np", "type = rom_3p@"),
-    Plant("value", REPACK, "pipeline II = 1", "pipeline II = 0@", "at least"),
-    Plant("value", REQUANTIZE, "DCT_HLS(unroll)", "DCT_HLS(unroll factor = lane + 1)@", "not constant"),
-    Plant(
+def loop(rule: str, pragma: str, says: str = "") -> Plant:
+    return body(rule, f"for (int i = 0; i < 4; ++i) {{ DCT_HLS({pragma})@\n x += i; }}", says)
+
+
+def array(rule: str, pragma: str, says: str = "") -> Plant:
+    """A pragma about `a`, six rows of four."""
+    return body(rule, f"int a[6][4]; int b = 1; DCT_HLS({pragma})@\n a[n][0] = b; x = a[0][n];", says)
+
+
+NAMES_AND_VALUES = [
+    loop("directive", "pipelin II = 1", "'pipeline'"),
+    loop("directive", "", "empty"),
+    loop("option", "pipeline I = 1", "'ii'"),
+    loop("option", "pipeline II = 1 II = 2", "twice"),
+    loop("option", "pipeline II = 1 style = frp rewind", "rewind"),
+    loop("option", "loop_tripcount min = 1", "needs max="),
+    array("option", "array_partition complete", "needs variable="),
+    array("option", "array_partition variable = a cyclic", "need factor="),
+    array("option", "array_partition variable = a complete factor = 2", "no factor"),
+    array("option", "dependence variable = a type = inter distance = 2", "distance="),
+    array("value", "dependence variable = a type = outer", "'inter'"),
+    array("value", "bind_storage variable = a type = rom_3p", "rom_3p"),
+    array("value", "array_reshape variable = a complete dim = 3", "dimension 3"),
+    array("value", "array_partition variable = a cyclic factor = n", "not constant"),
+    array("value", "array_partition variable = a cyclic factor = 3 - 3", "at least"),
+    loop("value", "pipeline II = 0", "at least"),
+    loop("value", "unroll factor = i + 1", "not constant"),
+    body(
         "value",
-        WINDOW,
-        "const word padding",
-        "DCT_HLS(array_reshape variable = rows complete dim = 3)@ const word padding",
+        "folded_#<3>(x);",
+        "factor is 0",
+        "template <int N> void folded_#(ap_int<8>& x) { const int HALF = N / 4;\n"
+        "for (int i = 0; i < N; ++i) { DCT_HLS(unroll factor = HALF)@\n x += i; } }",
     ),
-    Plant("value", TOP, "mode=axis port=softmax10_axis", "mode=axi port=softmax10_axis@", "'axis'", "top 2"),
-    # What pragmas name.
-    Plant("variable", DEPTH, "variable = sums complete", "variable = summs complete@", "summs"),
-    Plant("variable", DEPTH, "cyclic factor = OUTPUTS", "cyclic factor = OUTPUT@", "OUTPUT"),
-    Plant(
-        "variable",
-        WINDOW,
-        "int loaded = ",
-        "DCT_HLS(array_partition variable = load_slot complete)@ int loaded = ",
-        "no array",
-    ),
-    Plant("variable", REPACK, "words:", "DCT_HLS(stream variable = wide depth = 2)@ words:", "hls::stream"),
-    body("variable", "int s = n; DCT_HLS(bind_storage variable = s type = ram_1p)@\n x = s;", "no array"),
-    Plant(
-        "variable",
-        TOP,
-        "#pragma HLS stream variable=conv5 ",
-        "#pragma HLS stream variable=softmax10_axis @",
-        "argument",
-        "top",
-    ),
-    Plant(
-        "variable", TOP, "#pragma HLS stream variable=conv2 ", "#pragma HLS stream variable=conv_2 @", "conv_2", "top"
-    ),
-    # Where pragmas stand.
-    Plant("placement", MATRIX, "pixels:", "DCT_HLS(unroll)@ pixels:", "function"),
-    Plant("placement", ADD, "words:", "{ DCT_HLS(inline)@ } words:", "region"),
-    Plant("placement", AXIS, READ_AXIS, f"DCT_HLS(inline)@ {READ_AXIS}", "outside"),
-    Plant(
-        "placement",
-        AXIS,
-        "wide[lane] = values[lane];",
-        "if (lane > 0) DCT_HLS(inline)@ wide[lane] = values[lane];",
-        "braces",
-    ),
-    Plant("placement", TOP, "dct::write_axis", "DCT_HLS(dataflow)@ dct::write_axis", "before", "top"),
-    Plant("placement", FORK, FORK_TWO, FORK_TWO + "@ DCT_HLS(dataflow)\nDCT_HLS(pipeline II = 1)\n", "exclude"),
-    # The interface of the top function.
-    Plant("interface", TOP, "DCT_HLS(interface mode=s_axilite port=return)", "", "port return", "top 3"),
-    Plant(
-        "interface",
-        TOP,
-        "#pragma HLS interface mode=axis port=x_axis",
-        "#pragma HLS interface mode=s_axilite port=x_axis //@\n//",
-        "does not fit",
-        "top 3",
-    ),
-    Plant(
-        "interface",
-        REQUANTIZE,
-        "enum { LANES",
-        "DCT_HLS(interface mode=ap_none port=left)@ enum { LANES",
-        "top function only",
-    ),
-    Plant(
-        "interface",
-        TOP,
-        "DCT_HLS(dataflow)",
-        "DCT_HLS(interface mode=ap_none port=conv0_matrix_vector_bias)@ DCT_HLS(dataflow)",
-        "no argument",
-        "top 3",
-    ),
-    # Loops.
+    array("variable", "array_partition variable = aa complete", "'aa'"),
+    array("variable", "array_partition variable = a cyclic factor = PARTS", "'PARTS'"),
+    array("variable", "array_partition variable = b complete", "no array"),
+    array("variable", "bind_storage variable = b type = ram_1p", "no array"),
+    array("variable", "stream variable = b depth = 2", "neither an hls::stream"),
+]
+
+PLACES = [
+    body("placement", "DCT_HLS(unroll)@\n x = n;", "function"),
+    body("placement", "if (n) { DCT_HLS(inline)@\n x = n; }", "region"),
+    loop("placement", "interface mode=ap_none port=x", "loop"),
+    body("placement", "if (n) DCT_HLS(inline)@\n x = n;", "braces"),
+    body("placement", "x = n; DCT_HLS(dataflow)@\n", "before the statements"),
+    body("placement", "@ DCT_HLS(dataflow)\nDCT_HLS(pipeline II = 1)\n x = n;", "exclude"),
+    body("placement", "x = n;", "outside", "DCT_HLS(inline)@\n"),
+    body("interface", "DCT_HLS(interface mode=ap_none port=n)@\n x = n;", "top function only"),
+]
+
+LOOPS = [
     body("loop-bound", "for (int i = 0; i < n; ++i) x += i;@", "constant"),
     body("loop-bound", "for (int i = n; i < 4; ++i) x += i;@", "first value"),
     body("loop-bound", "for (int i = 0; i < 4; i += n) x += i;@", "step"),
@@ -138,118 +92,118 @@ PLANTS = [
     body("loop-kind", "do x -= 1; while (x > 0);@", "do loop"),
     body("loop-kind", "again: x -= 1; if (x > 0) goto again;@", "goto"),
     body("loop-kind", "const int all[2] = {1, 2}; for (int one : all) x += one;@", "range"),
-    # What has no hardware.
+]
+
+TABLE = "inline int one_#(int i) { return i; }\nstatic int (*const table_#[2])(int) = {one_#, one_#};"
+MUTUAL = """int other_#(int n);
+@int each_#(int n) { return n ? other_#(n) : 0; }
+int other_#(int n) { return each_#(n - 1); }"""
+
+CONSTRUCTS = [
     body("dynamic-memory", "int* p = new int(n); x = *p;@", "new"),
     body("dynamic-memory", "int* p = nullptr; delete p;@", "delete"),
     body("dynamic-memory", "x = malloc(n) != nullptr;@", "malloc", "#include <cstdlib>"),
     body("dynamic-memory", "std::vector<int> v; x = int(v.size());@", "std::vector", "#include <vector>"),
     body("dynamic-memory", "std::string s; x = int(s.size());@", "std::basic_string", "#include <string>"),
     body("library", "x = std::abs(n);@", "abs", "#include <cstdlib>"),
-    body("library", 'std::printf("%d", n);@', "printf", "#include <cstdio>"),
+    body("library", 'printf("%d", n);@', "printf", "#include <cstdio>"),
     body("function-pointer", "int (*f)(int) = [](int i) { return i; }; x = n;@", "f points"),
-    body(
-        "function-pointer",
-        "x = table_#[n](n);@",
-        "not known",
-        "inline int one_#(int i) { return i; }\nstatic int (*const table_#[2])(int) = {one_#, one_#};",
-    ),
+    body("function-pointer", "x = table_#[n](n);@", "not known", TABLE),
     body("exception", "if (n) throw 1;@"),
     body("exception", "try { x += 1; } catch (...) {@ }"),
     body("floating-point", "float f = n; x = n;@", "f is"),
     body("floating-point", "x = int(n * 0.5);@"),
-    body("floating-point", "x = twice_#(n);@", "f is", "inline int twice_#(double f) {@ return 1; }"),
+    body("floating-point", "x = twice_#(n);@", "f is", "int twice_#(double f) {@ return 1; }"),
     body("state", "static int calls = 0; x = ++calls;@", "frame to frame"),
     body("state", "x = ++total_#;@", "can change", "static int total_# = 0;"),
     body("virtual", "x = 1;", "virtual", "struct base_# { virtual int get() { return 1; } };@"),
-    Plant(
-        "recursion", MATRIX, "", "@inline int planted_#(int n) { return n ? planted_#(n - 1) : 0; }\n", batch="bodies"
-    ),
-    Plant("recursion", MATRIX, "", MUTUAL, batch="bodies"),
-    # Limits.
+    body("recursion", "x = self_#(n);", "self_", "@int self_#(int n) { return n ? self_#(n - 1) : 0; }"),
+    body("recursion", "x = each_#(n);", "each_", MUTUAL),
+    body("width", "ap_int<4097> wide = n; x = wide;@", "4097"),
+    Plant("width", "#define AP_INT_MAX_W 8192 // @", "8192", "#define AP_INT_MAX_W 4096", "width", WORD),
+    Plant("syntax", "int nothing = nothing_at_all;@\n" + CALLS, "nothing_at_all", CALLS, "syntax"),
+]
+
+LIMITS = [
     body("limit", "for (int i = 0; i < 5000; ++i) { DCT_HLS(unroll)@\n x += i; }", "5000 copies"),
     body("limit", "for (int i = 0; i < 9000; ++i) { DCT_HLS(unroll factor = 4500)@\n x += i; }", "4500 copies"),
     body(
         "limit",
-        "for (int i = 0; i < 80; ++i) { DCT_HLS(unroll)\nfor (int j = 0; j < 60; ++j) { DCT_HLS(unroll)@\n x += j; } }",
+        "for (int i = 0; i < 80; ++i) { DCT_HLS(unroll)\n for (int j = 0; j < 60; ++j) { DCT_HLS(unroll)@\n x += j; } }",
         "4800 copies",
     ),
     body(
         "limit",
-        "for (int i = 0; i < 2; ++i) { DCT_HLS(pipeline)\nfor (int j = 0; j < 4097; ++j) x += j;@\n }",
+        "for (int i = 0; i < 2; ++i) { DCT_HLS(pipeline)\n for (int j = 0; j < 4097; ++j) x += j;@\n }",
         "4097 copies",
     ),
-    body("limit", "int a[5000]; DCT_HLS(array_partition variable = a complete)@\n a[0] = n; x = a[0];", "5000 parts"),
-    body(
-        "limit",
-        "int a[70][70]; DCT_HLS(array_reshape variable = a complete dim = 0)@\n a[0][0] = n; x = a[0][0];",
-        "4900 parts",
+    body("limit", "int a[5000]; DCT_HLS(array_partition variable = a complete)@\n x = a[n];", "5000 parts"),
+    body("limit", "int a[70][70]; DCT_HLS(array_reshape variable = a dim = 0)@\n x = a[n][n];", "4900 parts"),
+    body("limit", "int a[9000]; DCT_HLS(array_partition variable = a cyclic factor = 4097)@\n x = a[n];", "4097 parts"),
+]
+
+WRITE = "    dct::write_axis<write_softmax10_config>(softmax10, softmax10_axis);"
+FIRST_INTERFACE = "#pragma HLS interface mode=axis port=x_axis"
+DECLARATION = "    hls::stream<ap_int<"
+PROCESS = "    dct::softmax<"
+
+NETWORK = [
+    Plant("directive", "#pragma HLS streem variable=add3 @", "streem", "#pragma HLS stream variable=add3 ", "top"),
+    Plant("variable", "#pragma HLS stream variable=conv_2 @", "conv_2", "#pragma HLS stream variable=conv2 ", "top"),
+    Plant(
+        "variable",
+        "#pragma HLS stream variable=softmax10_axis @",
+        "argument",
+        "#pragma HLS stream variable=conv5 ",
+        "top",
     ),
-    body(
-        "limit",
-        "int a[9000]; DCT_HLS(array_partition variable = a cyclic factor = 4097)@\n a[0] = n; x = a[0];",
-        "4097 parts",
+    Plant("option", "#pragma HLS interface mode=axis bundle=b port=x_axis @", "bundle", FIRST_INTERFACE, "top"),
+    Plant("placement", f"DCT_HLS(dataflow)@\n{WRITE}", "before", WRITE, "top"),
+    Plant("dataflow", f"if (x_axis.empty()) return;@\n{PROCESS}", "nothing else", PROCESS, "top"),
+    Plant(
+        "value",
+        "#pragma HLS interface mode=axi port=softmax10_axis @",
+        "'axis'",
+        "#pragma HLS interface mode=axis port=softmax10_axis",
+        "top 2",
     ),
-    body("width", "ap_int<4097> wide = n; x = wide;@", "4097"),
-    Plant("width", WORD, "#define AP_INT_MAX_W 4096", "#define AP_INT_MAX_W 8192 // @", "8192", "width"),
-    # The network of processes.
+    Plant("dataflow", "", "no dataflow pragma", "DCT_HLS(dataflow)", "top 2"),
     Plant(
         "stream",
-        TOP,
-        "(relu1_requantize_copy, conv2_to_matrix_vector)",
         "(relu1_requantize_copy_2, conv2_to_matrix_vector)",
         "relu1_requantize_copy has 0 consumers",
+        "(relu1_requantize_copy, conv2_to_matrix_vector)",
         "top 2",
     ),
+    Plant("stream", f"hls::stream<ap_int<8> > unused;@\n{DECLARATION}", "unused has 0", DECLARATION, "top 2"),
+    Plant("interface", "", "port return", "DCT_HLS(interface mode=s_axilite port=return)", "top 3"),
     Plant(
-        "stream",
-        TOP,
-        "hls::stream<ap_int<",
-        "hls::stream<ap_int<8> > unused;@\nhls::stream<ap_int<",
-        "unused has 0 producers",
-        "top 2",
+        "interface", "#pragma HLS interface mode=s_axilite port=x_axis @\n//", "does not fit", FIRST_INTERFACE, "top 3"
     ),
     Plant(
-        "stream",
-        TOP,
-        "(relu4_requantize, relu4_requantize_x2)",
-        "(relu4_requantize, conv5_to_depthwise)",
-        "conv5_to_depthwise has 2 producers",
-        "stream",
-    ),
-    Plant(
-        "stream",
-        TOP,
-        "dct::read_axis",
-        "dct::write_axis<write_softmax10_config>(softmax10, softmax10_axis);@\ndct::read_axis",
-        "read before",
-        "stream",
-    ),
-    Plant(
-        "stream",
-        TOP,
-        "dct::write_axis<write_softmax10_config>(softmax10, softmax10_axis);",
-        "",
-        "softmax10_axis is used by 0",
-        "stream 2",
-    ),
-    Plant("dataflow", TOP, "DCT_HLS(dataflow)", "", "no dataflow pragma", "top 2"),
-    Plant("dataflow", TOP, "dct::softmax<", "if (x_axis.empty()) return;@ \ndct::softmax<", "nothing else", "top"),
-    Plant("dataflow", TOP, "dct::softmax<", "int(1);@ \ndct::softmax<", "nothing else", "stream 2"),
-    Plant(
-        "dataflow",
-        TOP,
-        "dct::softmax<",
-        "int counter = 0; dct::advance<3>(counter);@\ndct::softmax<",
-        "returns a value",
+        "interface",
+        "DCT_HLS(interface mode=ap_none port=conv0_matrix_vector_bias)@ DCT_HLS(dataflow)",
+        "no argument",
+        "DCT_HLS(dataflow)",
         "top 3",
     ),
     Plant(
-        "syntax",
-        POOL,
-        "typedef typename C::product_t product;",
-        "typedef typename C::produkt_t product;@",
-        "produkt_t",
-        "syntax",
+        "dataflow",
+        f"int counter = 0; dct::advance<3>(counter);@\n{PROCESS}",
+        "returns a value",
+        PROCESS,
+        "top 3",
     ),
+    Plant("stream", f"{WRITE}@\n{CALLS}", "read before", CALLS, "top 3"),
+    Plant(
+        "stream",
+        "(relu4_requantize, conv5_to_depthwise)",
+        "conv5_to_depthwise has 2 producers",
+        "(relu4_requantize, relu4_requantize_x2)",
+        "top 3",
+    ),
+    Plant("stream", "", "softmax10_axis is used by 0", WRITE, "top 4"),
+    Plant("dataflow", f"int(1);@\n{PROCESS}", "nothing else", PROCESS, "top 4"),
 ]
-"""`@` becomes the marker, `#` behind a letter the plant's number."""
+
+PLANTS = [*NAMES_AND_VALUES, *PLACES, *LOOPS, *CONSTRUCTS, *LIMITS, *NETWORK]

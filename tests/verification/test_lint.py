@@ -15,7 +15,7 @@ import pytest
 
 from tests.hls_templates.harness import TEMPLATES
 from tests.verification.networks import NETWORKS, generate
-from tests.verification.plants import MATRIX, PLANTS
+from tests.verification.plants import CALLS, PLANTS, TOP
 from toolchain.errors import ModelError, ToolError
 from toolchain.verification.directives import DIRECTIVES, RULES, check_pragma, parse_pragma
 from toolchain.verification.lint import lint_hls
@@ -56,36 +56,29 @@ def test_the_networks_use_every_kernel(projects):
 def planted(batch: str, project: Path, folder: Path) -> Path:
     """A copy of the project with all plants of a batch."""
     shutil.copytree(project, folder)
-    texts: dict[str, str] = {}
-
-    def edit(file: str, old: str, new: str) -> None:
-        text = texts.setdefault(file, (folder / file).read_text())
-        assert old in text, f"{old!r} is not in {file}"
-        texts[file] = text.replace(old, new, 1)
-
+    functions, calls, includes = [], [], []
     for number, plant in enumerate(PLANTS):
         if plant.batch != batch:
             continue
-        new = re.sub(r"(\w)#", rf"\g<1>{number}", plant.new)
-        new = new.replace("@", f"/*plant {number}*/")
+        new = re.sub(r"(\w)#", rf"\g<1>{number}", plant.new).replace("@", f"/*plant {number}*/")
         if plant.old:
-            edit(plant.file, plant.old, new)
+            edit(folder / plant.file, plant.old, new)
         else:
-            arguments = "PE, planted_argument" if "ap_int<8>&" in new else "PE"
-            edit(plant.file, "template <class C, class B>", f"{new}\ntemplate <class C, class B>")
-            edit(
-                plant.file,
-                "    const int SIMD = C::SIMD;",
-                f"    const int SIMD = C::SIMD;\nplanted_{number}({arguments});",
-            )
-            includes = re.findall(r"#include .*\n", texts[plant.file][texts[plant.file].index("namespace dct") :])
-            for include in includes:
-                texts[plant.file] = include + texts[plant.file].replace(include, "", 1)
-    if batch == "bodies":
-        edit(MATRIX, "    const int SIMD = C::SIMD;", "    const int SIMD = C::SIMD;\nap_int<8> planted_argument = 0;")
-    for file, text in texts.items():
-        (folder / file).write_text(text)
+            includes += re.findall(r"^#include .*$", new, re.MULTILINE)
+            functions.append(re.sub(r"^#include .*$", "", new, flags=re.MULTILINE))
+            calls.append(f"planted_{number}(n, x);")
+    if functions:
+        driver = f"void planted_all(int n) {{\nap_int<8> x = 0;\n{chr(10).join(calls)}\n}}"
+        edit(folder / TOP, "\nvoid residual(", "\n".join(["", *functions, driver, "void residual("]))
+        edit(folder / TOP, CALLS, f"    int planted_value = 0;\n    planted_all(planted_value);\n{CALLS}")
+        (folder / TOP).write_text("\n".join([*includes, (folder / TOP).read_text()]))
     return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new, 1))
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,9 @@ def _command(stage: str) -> tuple[str, list[str], dict[str, str]]:
         if tool:
             return name, [tool, *options], {**os.environ, "STAGE": stage}
     if stage == "csim":
+        for tool in ("make", "g++"):
+            if shutil.which(tool) is None:
+                raise ToolError(f"{tool} is not installed", fix="On Debian: apt-get install make g++")
         return "g++", ["make", "csim", f"AP_TYPES={ap_types()}"], dict(os.environ)
     raise ToolError(
         "neither vitis-run nor vitis_hls is on PATH", fix="Source the settings64.sh of your Vitis installation."

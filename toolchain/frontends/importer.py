@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from toolchain.errors import ModelError, ToolchainError, UnsupportedOperator
-from toolchain.frontends.onnx import constants_of
+from toolchain.frontends.onnx import constants_of, unsupported
 from toolchain.ir import Array, Graph, Input, Node, Output, RealType, Shape
 from toolchain.ops import IMPORTERS, Operator
 
@@ -138,11 +138,7 @@ class Importer:
         for proto in self.model.graph.node:
             self._node(proto)
         if self.problems:
-            error = UnsupportedOperator(
-                f"{len(self.problems)} unsupported: " + "; ".join(self.problems), where=self.name
-            )
-            error.problems = tuple(self.problems)
-            raise error
+            raise unsupported(self.problems, self.name)
         outputs = []
         for output in self.model.graph.output:
             if output.name not in self._values:

@@ -13,7 +13,7 @@ import onnx_ir.passes.common as ir_passes
 import onnxscript.optimizer
 from google.protobuf.message import DecodeError
 
-from toolchain.errors import ModelError, ToolchainError, UnsafeModel
+from toolchain.errors import ModelError, ToolchainError, UnsafeModel, UnsupportedOperator
 
 OPSET = 18
 OLDEST_OPSET = 6
@@ -109,6 +109,7 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"has opset {version}, {OLDEST_OPSET} to {newest} are read", fix="Export it with opset 18.")
+    _refuse_other_domains(model)
     model = onnx.ModelProto.FromString(model.SerializeToString())
     model.ir_version = max(model.ir_version, 8)
     _fix_input_shapes(model, input_shapes or {})
@@ -143,6 +144,25 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
         return onnx.shape_inference.infer_shapes(cleaned, data_prop=True)
     except Exception:  # noqa: BLE001 - these shapes only help messages, the importer infers its own
         return cleaned
+
+
+def _refuse_other_domains(model: onnx.ModelProto) -> None:
+    """Operators outside ONNX, and outside the model's own functions, cannot be brought to another opset."""
+    functions = {(function.domain, function.name) for function in model.functions}
+    problems = [
+        f"{node.op_type} {node.name or node.output[0]!r}: operators of domain {node.domain!r} are not supported"
+        for node in model.graph.node
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in functions
+    ]
+    if problems:
+        raise unsupported(problems)
+
+
+def unsupported(problems: list[str], where: str | None = None) -> UnsupportedOperator:
+    """One error for everything that is not supported."""
+    error = UnsupportedOperator(f"{len(problems)} unsupported: " + "; ".join(problems), where=where)
+    error.problems = tuple(problems)
+    return error
 
 
 def _first_line(error: BaseException) -> str:

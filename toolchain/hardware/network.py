@@ -12,8 +12,8 @@ from toolchain.errors import PassError
 from toolchain.ir import Graph, Node, Shape, TensorType
 from toolchain.ops.quantize import Quantize
 
-WORD_BITS = 1024
-"""AP_INT_MAX_W of the vendor's headers: no word may be wider."""
+WORD_BITS = 4096
+"""AP_INT_MAX_W as `word.h` sets it, the most that Vitis HLS takes: no word may be wider."""
 
 
 @dataclass(frozen=True)

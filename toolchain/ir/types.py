@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from toolchain.errors import PassError
 from toolchain.ir.fixed import FixedType

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +25,11 @@ from toolchain.errors import ModelError
 from toolchain.frontends.windows import import_window, windowed
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
-from toolchain.ops.base import Operator, Sample, importer, operator
+from toolchain.ops.base import Sample, importer, operator
+from toolchain.ops.linear import LinearOperator
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
-    from toolchain.quantization.lowering import Lowering
     from toolchain.simulation.render import Renderer
 
 CHUNK = 64 << 20
@@ -38,7 +38,7 @@ CHUNK = 64 << 20
 
 @operator
 @dataclass(frozen=True)
-class Conv(Operator):
+class Conv(LinearOperator):
     """y[n, oy, ox, m] = bias[m] + sum over ky, kx, c of x[n, ...] * weights[ky, kx, c, m].
 
     `weights` has the shape (kernel rows, kernel columns, channels / groups, output channels). With integer weights
@@ -52,10 +52,6 @@ class Conv(Operator):
     weight_type: FixedType | None = None
     fractions: tuple[int, ...] = ()
 
-    @property
-    def outputs(self) -> int:
-        return self.weights.shape[3]
-
     def shape(self, *inputs: Shape) -> Shape:
         rows, columns = self.window.output(inputs[0])
         if inputs[0][2] != self.weights.shape[2] * self.groups:
@@ -64,21 +60,10 @@ class Conv(Operator):
             )
         return rows, columns, self.outputs
 
-    def ranges(self, *inputs: TensorType) -> TensorType:
-        (given,) = inputs
-        low, high = (min(given.low, 0), max(given.high, 0)) if self.window.is_padded else (given.low, given.high)
-        weights, bias = self.weights.array, self.bias.array
-        positive = weights.clip(min=0).sum(axis=(0, 1, 2))
-        negative = weights.clip(max=0).sum(axis=(0, 1, 2))
-        lows = [int(p) * low + int(n) * high + int(b) for p, n, b in zip(positive, negative, bias, strict=True)]
-        highs = [int(p) * high + int(n) * low + int(b) for p, n, b in zip(positive, negative, bias, strict=True)]
-        points = tuple(f + given.fraction for f in self.fractions)
-        return TensorType.holding(self.shape(given.shape), min(lows), max(highs), points)
-
-    def bound(self, *inputs: TensorType) -> int:
-        magnitude = inputs[0].magnitude
-        sums = np.abs(self.weights.array).sum(axis=(0, 1, 2))
-        return max(magnitude, *(int(s) * magnitude + abs(int(b)) for s, b in zip(sums, self.bias.array, strict=True)))
+    def reach(self, given: TensorType) -> tuple[int, int]:
+        if self.window.is_padded:
+            return min(given.low, 0), max(given.high, 0)
+        return given.low, given.high
 
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
@@ -110,27 +95,6 @@ class Conv(Operator):
         joined = parts[0] if self.groups == 1 else np.concatenate(parts, axis=1)
         return joined.reshape(*patches.shape[:3], self.outputs)
 
-    def scaled(self, scale: Array, offset: Array) -> Conv:
-        """The real convolution followed by y * scale + offset per output channel."""
-        return replace(
-            self,
-            weights=Constant(self.weights.array * scale),
-            bias=Constant(self.bias.array * scale + offset),
-        )
-
-    def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
-        value = lowering.narrow(inputs[0])
-        weights, fractions, weight_type = lowering.weights(node, self.weights.array)
-        return lowering.linear(
-            node,
-            value,
-            self.bias.array,
-            fractions,
-            lambda bias: replace(
-                self, weights=Constant(weights), bias=bias, weight_type=weight_type, fractions=fractions
-            ),
-        )
-
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         scale, offset, finish = renderer.epilogue(node)
         top, left, bottom, right = self.window.pads
@@ -151,9 +115,6 @@ class Conv(Operator):
     def multiplications(self, *inputs: Shape) -> int:
         rows, columns, _ = self.shape(*inputs)
         return rows * columns * math.prod(self.weights.shape)
-
-    def parameters(self) -> int:
-        return math.prod(self.weights.shape) + (self.outputs if self.bias.array.any() else 0)
 
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs
@@ -243,7 +204,7 @@ def import_conv(importing: Importer, node: OnnxNode) -> None:
     weights = importing.constant(node, 1, "the kernel")
     groups = node.attribute("group", 1)
     outputs = weights.shape[0]
-    if weights.ndim not in (3, 4) or outputs % groups:
+    if weights.ndim < 3 or groups < 1 or outputs % groups:
         raise ModelError(f"has a kernel of shape {list(weights.shape)} for {groups} groups")
     node.ignore("kernel_shape")
     bias = importing.constant(node, 2, "the bias") if node.has(2) else np.zeros(outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,17 +13,17 @@ from toolchain.codegen.kernel import Folding, Kernel, Port
 from toolchain.codegen.windows import matrix_vector
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
-from toolchain.ops.base import Operator, Sample, importer, operator
+from toolchain.ops.base import Sample, importer, operator
+from toolchain.ops.linear import LinearOperator
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
-    from toolchain.quantization.lowering import Lowering
     from toolchain.simulation.render import Renderer
 
 
 @operator
 @dataclass(frozen=True)
-class Gemm(Operator):
+class Gemm(LinearOperator):
     """y[..., m] = bias[m] + sum over k of x[..., k] * weights[k, m].
 
     With integer weights `fractions` holds their binary point per output (or one for all), `weight_type` their format.
@@ -36,58 +36,15 @@ class Gemm(Operator):
     fractions: tuple[int, ...] = ()
     geometry: tuple[int, ...] = ()
 
-    @property
-    def outputs(self) -> int:
-        return self.weights.shape[1]
-
     def shape(self, *inputs: Shape) -> Shape:
         if inputs[0][-1] != self.weights.shape[0]:
             raise ModelError(f"has weights for {self.weights.shape[0]} inputs, got {inputs[0][-1]}")
         return (*inputs[0][:-1], self.outputs)
 
-    def ranges(self, *inputs: TensorType) -> TensorType:
-        (given,) = inputs
-        weights, bias = self.weights.array, self.bias.array
-        positive, negative = weights.clip(min=0).sum(axis=0), weights.clip(max=0).sum(axis=0)
-        lows = [
-            int(p) * given.low + int(n) * given.high + int(b) for p, n, b in zip(positive, negative, bias, strict=True)
-        ]
-        highs = [
-            int(p) * given.high + int(n) * given.low + int(b) for p, n, b in zip(positive, negative, bias, strict=True)
-        ]
-        points = tuple(f + given.fraction for f in self.fractions)
-        return TensorType.holding(self.shape(given.shape), min(lows), max(highs), points)
-
-    def bound(self, *inputs: TensorType) -> int:
-        magnitude = inputs[0].magnitude
-        sums = np.abs(self.weights.array).sum(axis=0)
-        return max(magnitude, *(int(s) * magnitude + abs(int(b)) for s, b in zip(sums, self.bias.array, strict=True)))
-
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
         product: Array = values @ self.weights.array.astype(values.dtype) + self.bias.array.astype(values.dtype)
         return product
-
-    def scaled(self, scale: Array, offset: Array) -> Gemm:
-        """The real layer followed by y * scale + offset per output."""
-        return replace(
-            self,
-            weights=Constant(self.weights.array * scale),
-            bias=Constant(self.bias.array * scale + offset),
-        )
-
-    def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
-        value = lowering.narrow(inputs[0])
-        weights, fractions, weight_type = lowering.weights(node, self.weights.array)
-        return lowering.linear(
-            node,
-            value,
-            self.bias.array,
-            fractions,
-            lambda bias: replace(
-                self, weights=Constant(weights), bias=bias, weight_type=weight_type, fractions=fractions
-            ),
-        )
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         scale, offset, finish = renderer.epilogue(node)
@@ -101,9 +58,6 @@ class Gemm(Operator):
 
     def multiplications(self, *inputs: Shape) -> int:
         return math.prod(inputs[0][:-1]) * math.prod(self.weights.shape)
-
-    def parameters(self) -> int:
-        return math.prod(self.weights.shape) + (self.outputs if self.bias.array.any() else 0)
 
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs

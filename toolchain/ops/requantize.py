@@ -80,7 +80,8 @@ class Requantize(Operator):
 
     def overflows(self, values: Array) -> int:
         """How many of these inputs fall outside the type after rounding."""
-        rounded = arithmetic.round_shift(values.astype(np.int64), np.array(self.shifts), self.type.rounding)
+        exact = values if values.dtype == object else values.astype(np.int64)
+        rounded = arithmetic.round_shift(exact, np.array(self.shifts), self.type.rounding)
         return int(((rounded < self.lowest) | (rounded > self.type.high)).sum())
 
     def bound(self, *inputs: TensorType) -> int:

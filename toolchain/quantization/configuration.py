@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from toolchain.errors import ConfigurationError, ToolchainError
 from toolchain.ir import FixedType
+from toolchain.ir.integers import INT64_HIGH, INT64_LOW
 
 Pack = Literal["none", "auto", "dct", "spatial"]
 Execute = Literal["auto", "spatial", "frequency"]
+FRACTION_LIMIT = 64
+"""Of forced formats: float32 has no use for more, and shifts stay short."""
 
 
 class LayerConfiguration(BaseModel):
@@ -27,8 +31,8 @@ class LayerConfiguration(BaseModel):
     accumulator: FixedType | None = None
     pack: Pack | None = None
     execute: Execute | None = None
-    pe: int | None = Field(default=None, ge=1)
-    simd: int | None = Field(default=None, ge=1)
+    pe: int | None = Field(default=None, ge=1, strict=True)
+    simd: int | None = Field(default=None, ge=1, strict=True)
 
     @field_validator("weight", "input", "output", "accumulator", mode="before")
     @classmethod
@@ -38,6 +42,15 @@ class LayerConfiguration(BaseModel):
                 return FixedType.parse(value)
             except ToolchainError as error:
                 raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("weight", "input", "output", "accumulator")
+    @classmethod
+    def _possible(cls, value: FixedType | None) -> FixedType | None:
+        if value is not None and (value.low < INT64_LOW or value.high > INT64_HIGH):
+            raise ValueError(f"{value} does not fit the 64 bits, sign included, of raw integers")
+        if value is not None and abs(value.fraction) > FRACTION_LIMIT:
+            raise ValueError(f"{value} has more than {FRACTION_LIMIT} fraction bits, or fewer than -{FRACTION_LIMIT}")
         return value
 
     @field_validator("weight")
@@ -53,8 +66,8 @@ class Configuration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weight_bits: int = Field(8, ge=2, le=16)
-    activation_bits: int = Field(8, ge=2, le=24)
+    weight_bits: int = Field(8, ge=2, le=16, strict=True)
+    activation_bits: int = Field(8, ge=2, le=24, strict=True)
     pack: Pack = "auto"
     execute: Execute = "auto"
     layers: dict[str, LayerConfiguration] = Field(default_factory=dict)
@@ -63,26 +76,22 @@ class Configuration(BaseModel):
         return self.layers.get(name, LayerConfiguration())
 
 
-def load_configuration(path: Path | None, **overrides: Any) -> Configuration:
-    """Reads `FILE.toml`; `overrides` (from the command line) win where they are not None.
+def load_configuration(given: Path | Mapping[str, Any] | None, **overrides: Any) -> Configuration:
+    """Reads `FILE.toml`, or takes its tables as a mapping; `overrides` (options) win where they are not None.
 
     Raises ConfigurationError for unknown keys, naming the nearest known one, and for values out of range.
     """
     values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            content = tomllib.loads(path.read_text())
-        except OSError as error:
-            raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"is not valid TOML: {error}", where=path.name) from None
-        _known(content, ("model", "layers"), path.name)
-        model = _table(content.get("model", {}), f"{path.name} [model]")
-        _known(model, ("weight_bits", "activation_bits", "pack", "execute"), f"{path.name} [model]")
-        layers = _table(content.get("layers", {}), f"{path.name} [layers]")
-        for name, layer in layers.items():
-            where = f'{path.name} [layers."{name}"]'
-            _known(_table(layer, where), tuple(LayerConfiguration.model_fields), where)
+    name = given.name if isinstance(given, Path) else "config"
+    if given is not None:
+        content = _read(given) if isinstance(given, Path) else dict(given)
+        check_keys(content, ("model", "layers"), name)
+        model = _table(content.get("model", {}), f"{name} [model]")
+        check_keys(model, ("weight_bits", "activation_bits", "pack", "execute"), f"{name} [model]")
+        layers = _table(content.get("layers", {}), f"{name} [layers]")
+        for layer_name, layer in layers.items():
+            where = f'{name} [layers."{layer_name}"]'
+            check_keys(_table(layer, where), tuple(LayerConfiguration.model_fields), where)
         values = {**model, "layers": layers}
     values |= {key: value for key, value in overrides.items() if value is not None}
     try:
@@ -91,15 +100,24 @@ def load_configuration(path: Path | None, **overrides: Any) -> Configuration:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(
-            f"{place}: {first['msg'].removeprefix('Value error, ')}", where=path.name if path else None
+            f"{place}: {first['msg'].removeprefix('Value error, ')}", where=None if given is None else name
         ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"is not valid TOML: {error}", where=path.name) from None
 
 
 def check_layers(configuration: Configuration, names: list[str]) -> None:
     """Every configured layer has to exist. Raises ConfigurationError naming the nearest one."""
     for name in configuration.layers:
         if name not in names:
-            raise ConfigurationError(f"the model has no layer {name!r}", fix=_nearest(name, names))
+            raise ConfigurationError(f"the model has no layer {name!r}", fix=nearest(name, names))
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:
@@ -108,12 +126,14 @@ def _table(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def _known(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+def check_keys(table: Iterable[str], known: tuple[str, ...], where: str) -> None:
+    """Raises ConfigurationError for a key that is not known, naming the nearest one."""
     for key in table:
         if key not in known:
-            raise ConfigurationError(f"the key {key!r} is unknown", where=where, fix=_nearest(key, list(known)))
+            raise ConfigurationError(f"the key {key!r} is unknown", where=where, fix=nearest(key, list(known)))
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """What an error about an unknown name ends with."""
     close = difflib.get_close_matches(name, known, 1, 0.4)
     return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(known[:20])}."

@@ -30,6 +30,8 @@ ROWS = 256
 ELEMENTS = 1 << 26
 """Elements that one value may have over all calibration rows."""
 EXACT_FLOAT = 1 << 53
+RAW_BITS = 32
+"""The widest integers that are taken as raw inputs."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Lowering:
         self._real: dict[str, Array] = {}
         self._origin: dict[str, str] = {}
         self._narrowed: dict[tuple[str, FixedType], str] = {}
+        self._forced: set[str] = set()
         self._taken: dict[str, None] = {}
         self._tail = _tail(graph)
 
@@ -74,7 +77,7 @@ class Lowering:
             raise PassError("an integer operator gave a real value", where=node.name)
         arrays = [self._values[value] for value in inputs]
         if operator.bound(*types) >= EXACT_FLOAT:
-            arrays = [array.astype(object) for array in arrays]
+            arrays = [_exact(array) for array in arrays]
         values = operator.evaluate(*arrays)
         self._append(Node(name, operator, inputs, node.layer or node.name), inferred, values, node.name)
         return name
@@ -92,13 +95,13 @@ class Lowering:
         return choose_format(real, self._width(node.name), bool(real.min(initial=0) < 0) if signed is None else signed)
 
     def narrow(self, value: str, like: Node | None = None) -> str:
-        """The value with one binary point and no more bits than activations may have.
+        """The value with one binary point and no more bits than activations may have, or in its forced format.
 
         The format suits the real values that `value` stands for, or those of the output of `like`.
         """
         origin = like.name if like else self._origin[value]
         given = self.types[value]
-        if given.is_scalar and given.width <= self._width(origin):
+        if given.is_scalar and (given.width <= self._width(origin) or value in self._forced):
             return value
         real = self._real[origin]
         signed = bool(real.min(initial=0) < 0) if like else given.low < 0
@@ -129,6 +132,8 @@ class Lowering:
             inferred = operator.typed((given,))
             assert isinstance(inferred, TensorType)
             values = self._values[value]
+            if operator.bound(given) >= EXACT_FLOAT and values.dtype != object:
+                values = values.astype(np.int64)  # float64 would lose the low bits of the result
             self.saturations[name] = operator.overflows(values)
             self._append(node, inferred, operator.evaluate(values), self._origin[value])
             self._narrowed[key] = name
@@ -162,7 +167,7 @@ class Lowering:
         trial = make(Constant(raw))
         arrays = self._values[value]
         if trial.bound(given) >= EXACT_FLOAT:
-            arrays = arrays.astype(object)
+            arrays = _exact(arrays)
         got = np.ldexp(trial.evaluate(arrays).astype(np.float64), -points)
         difference = (self._real[node.name] - got).reshape(-1, got.shape[-1])
         mean, count = difference.mean(axis=0), len(self._real[node.name])
@@ -214,6 +219,8 @@ class Lowering:
         type = forced or _raw_format(real, width) or dyadic_grid(floats, width)
         type = type or choose_format(floats, width, bool(floats.min(initial=0) < 0))
         name = unique(f"{given.name}/quantize", self._taken)
+        if forced:
+            self._forced.add(name)
         node = Node(name, Quantize(type), (given.name,), given.name)
         raw = node.operator.evaluate(floats)
         scaled = np.floor(np.ldexp(floats, type.fraction) + 0.5)
@@ -229,7 +236,7 @@ class Lowering:
             return node.operator.lower(self, node, inputs)
         if forced.input:
             inputs = tuple(
-                self.to_format(value, forced.input) if self._comes_from_outside(name, node) else value
+                self._force(value, forced.input) if self._comes_from_outside(name, node) else value
                 for name, value in zip(node.inputs, inputs, strict=True)
             )
         value = node.operator.lower(self, node, inputs)
@@ -238,8 +245,14 @@ class Lowering:
         if forced.accumulator:
             value = self.to_format(value, forced.accumulator)
         if forced.output:
-            value = self.to_format(value, forced.output)
+            value = self._force(value, forced.output)
         return value
+
+    def _force(self, value: str, type: FixedType) -> str:
+        """The value in a format that the user asked for, which its readers take as it is, however wide."""
+        forced = self.to_format(value, type)
+        self._forced.add(forced)
+        return forced
 
     def _comes_from_outside(self, name: str, reader: Node) -> bool:
         """Is a value an input of the reader's layer, not one of its own partial results?"""
@@ -251,7 +264,7 @@ class Lowering:
     def _as_output(self, value: str) -> str:
         given = self.types[value]
         width = max(OUTPUT_BITS, self.configuration.activation_bits)
-        if given.is_scalar and given.width <= width:
+        if given.is_scalar and (given.width <= width or value in self._forced):
             return value
         real = self._real[self._origin[value]]
         return self.to_format(value, choose_format(real, width, given.low < 0))
@@ -264,8 +277,10 @@ class Lowering:
         return next(node for node in reversed(self.nodes) if node.name == value)
 
     def _append(self, node: Node, type: TensorType, values: Array, origin: str) -> None:
-        if values.dtype != object:
-            values = values.astype(np.float64 if type.magnitude < EXACT_FLOAT else object)
+        if type.magnitude < EXACT_FLOAT:
+            values = values.astype(np.float64)
+        elif values.dtype != object:
+            values = values.astype(np.int64).astype(object)  # object arrays hold Python integers
         self._taken[node.name] = None
         self.nodes.append(node)
         self.types[node.name] = type
@@ -331,8 +346,17 @@ def _raw_format(values: Array, width: int) -> FixedType | None:
     """Integer calibration data is the raw input itself: binary point 0, as many bits as it needs or `width`."""
     if values.dtype.kind not in "iub":
         return None
-    needed, signed = needed_width(int(values.min(initial=0)), int(values.max(initial=0)))
+    needed, signed = needed_width(int(min(values.min(), 0)), int(max(values.max(), 0)))
+    if needed > RAW_BITS:
+        raise CalibrationError(
+            f"holds integers of {needed} bits, {RAW_BITS} are possible", fix="Give real values as floats."
+        )
     return FixedType(max(needed, width), max(needed, width), signed, Rounding.RND, Overflow.SAT)
+
+
+def _exact(values: Array) -> Array:
+    """Integer-valued floats as Python integers."""
+    return values if values.dtype == object else values.astype(np.int64).astype(object)
 
 
 def _round_half_up(values: Array) -> Array:

@@ -30,7 +30,8 @@ def evaluate_project(
     integer = classes(next(iter(raw.values())))
     result: dict[str, float | int] = {"samples": rows, "integer_accuracy": float((integer == wanted).mean())}
     if model is not None:
-        floating = classes(run_float_model(model, weights, arrays, progress))
+        shapes = {given.name: given.model_shape for given in loaded.graph.inputs}
+        floating = classes(run_float_model(model, weights, arrays, shapes, progress))
         result["float_accuracy"] = float((floating == wanted).mean())
         result["agreement"] = float((integer == floating).mean())
     return result
@@ -41,11 +42,24 @@ def classes(scores: Array) -> Array:
     return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
 
 
-def run_float_model(model: Path, weights: Path | None, arrays: Mapping[str, Array], progress: Progress) -> Array:
-    """The first output of the float model, computed by ONNX Runtime row by row (its batch is set to 1)."""
-    proto = read_model(model, weights)
+def run_float_model(
+    model: Path,
+    weights: Path | None,
+    arrays: Mapping[str, Array],
+    shapes: Mapping[str, tuple[int, ...]],
+    progress: Progress,
+) -> Array:
+    """The first output of the float model, computed by ONNX Runtime row by row (its batch is set to 1).
+
+    Raises InputError when its inputs are not those of the project, `shapes`.
+    """
+    proto = read_model(model, weights, {name: (1, *shape) for name, shape in shapes.items()})
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     kinds = {given.name: _numpy_type(given.type) for given in session.get_inputs()}
+    if set(kinds) != set(shapes):
+        raise InputError(
+            f"has the inputs {', '.join(sorted(kinds))}, the project {', '.join(sorted(shapes))}", where=str(model)
+        )
     rows = len(next(iter(arrays.values())))
     scores = []
     for row in range(rows):

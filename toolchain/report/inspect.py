@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from toolchain.errors import printable
 from toolchain.frontends import read_graph
 from toolchain.ir import Graph
 from toolchain.passes import pipeline
@@ -18,15 +19,15 @@ def inspect_model(model: Path, weights: Path | None, input_shapes: Mapping[str, 
     graph = pipeline.run(read_graph(model, weights, input_shapes), pipeline.REAL_PASSES)
     out.print(layer_table(graph))
     for given in graph.inputs:
-        out.print(f"input  {given.name}: rows x {' x '.join(map(str, given.model_shape))}", markup=False)
+        out.print(f"input  {printable(given.name)}: rows x {' x '.join(map(str, given.model_shape))}", markup=False)
     for output in graph.outputs:
         shape = (graph.types[output.value].shape[a] for a in output.axes)
-        out.print(f"output {output.name}: rows x {' x '.join(map(str, shape))}", markup=False)
+        out.print(f"output {printable(output.name)}: rows x {' x '.join(map(str, shape))}", markup=False)
 
 
 def layer_table(graph: Graph) -> Table:
     """One line a layer after clean-up: normalization folded, transpositions gone where they could be."""
-    table = Table(title=graph.name)
+    table = Table(title=printable(graph.name))
     for column in ("layer", "op", "input", "output"):
         table.add_column(column, overflow="fold")
     for column in ("parameters", "MACs"):
@@ -37,7 +38,7 @@ def layer_table(graph: Graph) -> Table:
         parameters, macs = node.operator.parameters(), node.operator.multiplications(*shapes)
         totals = [totals[0] + parameters, totals[1] + macs]
         table.add_row(
-            node.name,
+            printable(node.name),
             type(node.operator).__name__,
             ", ".join("x".join(map(str, shape)) for shape in shapes),
             "x".join(map(str, graph.types[node.name].shape)),

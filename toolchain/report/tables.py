@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from toolchain.errors import printable
 from toolchain.hardware.board import board_names, load_board
 
 
@@ -17,7 +18,8 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
     hardware, compression = report["hardware"], report["compression"]
     per_second = hardware["clock_mhz"] * 1e6 / hardware["interval_cycles"]
     size = sum(compression["breakdown"].values()) // 8
-    out.print(f"{report['model']} -> {output}: {len(report['layers'])} layers, {report['parameters']} parameters")
+    names = printable(f"{report['model']} -> {output}")
+    out.print(f"{names}: {len(report['layers'])} layers, {report['parameters']} parameters", soft_wrap=True)
     out.print(f"weights.bin: {size} bytes, {compression['ratio_float32']:.2f} times smaller than float32")
     out.print(
         f"{report['board']}, modelled: {hardware['interval_cycles']} cycles a frame = {per_second:.0f} frames/s at "
@@ -35,7 +37,7 @@ def report_tables(report: dict[str, Any], out: Console) -> None:
     """The whole report: totals, then a line a layer."""
     hardware, compression = report["hardware"], report["compression"]
     products = report["multiplications"]
-    totals = Table(title=f"{report['model']} on {report['board']}", show_header=False)
+    totals = Table(title=printable(f"{report['model']} on {report['board']}"), show_header=False)
     size, ratio = sum(compression["breakdown"].values()) // 8, compression["ratio_float32"]
     cycles = f"{hardware['interval_cycles']}, {hardware['latency_cycles']} cycles at {hardware['clock_mhz']:g} MHz"
     rows = {
@@ -86,7 +88,7 @@ def _table(layers: list[dict[str, Any]], title: str, columns: dict[str, Callable
     for name in columns:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     for layer in layers:
-        table.add_row(*(cell(layer) for cell in columns.values()))
+        table.add_row(*(printable(cell(layer)) for cell in columns.values()))
     return table
 
 

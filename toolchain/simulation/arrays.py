@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from toolchain.errors import InputError
+from toolchain.errors import ConfigurationError, InputError
 from toolchain.ir import Array
 
 
@@ -20,21 +20,25 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
     Raises InputError when the file cannot be read, holds no numbers, or lacks an input.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"": loaded}
-        else:
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = np.load(path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                arrays = {"": loaded}
+            else:
+                with loaded:
+                    arrays = {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - damaged archives and headers raise every kind of exception
         raise InputError(
             f"is no array file: {str(error).splitlines()[0] if str(error) else 'empty'}",
             where=str(path),
             fix="Write it with numpy.save or numpy.savez.",
         ) from None
     for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"holds {name!r}, which is no array", where=str(path), fix="Write it with numpy.savez.")
         if array.dtype.kind not in "fiub":
             raise InputError(
                 f"holds elements of type {array.dtype}, numbers are needed", where=f"{path} {name}".strip()
@@ -56,7 +60,10 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """One array as `.npy`, several as `.npz`; written beside the target and renamed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.resolve().parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".toolchain-", dir=path.resolve().parent)
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None
     try:
         with os.fdopen(handle, "wb") as file:
             if path.suffix == ".npz" or len(arrays) > 1:
@@ -67,6 +74,9 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
         Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink()
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None
     except BaseException:
         Path(name).unlink()
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,10 +13,17 @@ from toolchain.ir import Array
 from toolchain.simulation.simulator import Simulator
 
 
+def check_trace(folder: Path) -> None:
+    """Raises ConfigurationError when a trace cannot be written there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigurationError("exists and is not an empty folder", where=str(folder))
+    if not folder.resolve().parent.is_dir():
+        raise ConfigurationError("the folder to write into does not exist", where=str(folder.resolve().parent))
+
+
 def write_trace(folder: Path, simulator: Simulator, inputs: Mapping[str, Array]) -> None:
     """Writes `0000.npy`, ... and `index.json` into a new or empty folder."""
-    if folder.exists() and (not folder.is_dir() or any(os.scandir(folder))):
-        raise ConfigurationError("exists and is not an empty folder", where=str(folder))
+    check_trace(folder)
     try:
         folder.mkdir(exist_ok=True)
         index = []
