@@ -28,8 +28,8 @@ void matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in,
     DCT_HLS(array_reshape variable = weights complete dim = 2)
     DCT_HLS(array_partition variable = bias cyclic factor = PE)
 
-    DCT_MEMORY typename C::input_t vector[KEPT][SIMD];
-    DCT_HLS(array_reshape variable = vector complete dim = 2)
+    // Whole words, so that no lane is written by itself.
+    DCT_MEMORY word_t<typename C::input_t, SIMD> vector[KEPT];
     typename C::output_t sums[PE];
     DCT_HLS(array_partition variable = sums complete)
 
@@ -43,7 +43,15 @@ pixels:
                 for (int column = 0; column < COLUMN_FOLDS; ++column) {
                     DCT_HLS(pipeline II = 1)
                     const int kept = KEPT > 1 ? column : 0;
-                    if (row == 0) unpack(in.read(), vector[kept]);
+                    word_t<typename C::input_t, SIMD> word;
+                    if (row == 0) {
+                        word = in.read();
+                        vector[kept] = word;
+                    } else {
+                        word = vector[kept];
+                    }
+                    typename C::input_t x[SIMD];
+                    unpack(word, x);
                     const int block = group * ROW_FOLDS + row;
                     const int fold = block * COLUMN_FOLDS + column;
                 rows:
@@ -54,9 +62,8 @@ pixels:
                     columns:
                         for (int simd = 0; simd < SIMD; ++simd) {
                             DCT_HLS(unroll)
-                            dot += multiply(
-                                vector[kept][simd],
-                                get_weight<typename C::weight_t>(weights[fold], pe * SIMD + simd));
+                            dot += multiply(x[simd], get_weight<typename C::weight_t>(
+                                                         weights[fold], pe * SIMD + simd));
                         }
                         const typename C::output_t sum =
                             column == 0 ? typename C::output_t(bias[block * PE + pe]) : sums[pe];

@@ -73,8 +73,8 @@ output_rows:
     steps:
         for (int i = 0; i < ROW_STEPS; ++i) {
             DCT_HLS(pipeline II = 1)
-            // The load comes first, so that a port conflict or a hazard between the two accesses
-            // costs latency only. They never meet within a row of outputs.
+            // The two accesses never meet within a row of outputs.
+            DCT_HLS(dependence variable = rows type = inter dependent = false)
             if (i < loads) {
                 rows[load_slot][load_column] = in.read();
                 if (advance<INPUT_ROW>(load_column)) advance<SLOTS>(load_slot);

@@ -104,7 +104,10 @@ def load(path: str | Path) -> Project:
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
         raise ModelError("is damaged (checksum)", where=WEIGHTS, fix="Compile the model again.")
     constants = [tensor.constant for tensor in unpack(data)]
-    return Project(root, from_text(text, constants))
+    graph = from_text(text, constants)
+    if not graph.inputs or not graph.outputs:
+        raise damaged
+    return Project(root, graph)
 
 
 def read_report(root: Path) -> dict[str, Any]:

@@ -569,14 +569,14 @@ def campaign(
 ) -> Summary:
     """All cases, DESIGNS a translation unit, JOBS units at once."""
     summary = Summary()
-    header = precompiled_header(folder)
     with ThreadPoolExecutor(JOBS) as pool:
+        header = pool.submit(precompiled_header, folder)
         running: list[Any] = []
         group: list[Built] = []
 
         def flush(limit: int) -> None:
             if group:
-                running.append(pool.submit(_group, list(group), folder, header))
+                running.append(pool.submit(_group, list(group), folder, header.result()))
                 group.clear()
             while len(running) > limit:
                 part = running.pop(0).result()

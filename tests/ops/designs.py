@@ -83,7 +83,7 @@ def program(name: str, operator: Operator, types: Sequence[TensorType], *behind:
     nodes.append(Node("y", operator, tuple(f"x{k}/quantize" for k in range(len(types))), "y"))
     for number, following in enumerate(behind):
         nodes.append(Node(f"y{number}", following, (nodes[-1].name,), f"y{number}"))
-    graph = Graph(name, inputs, tuple(nodes), (Output("y", nodes[-1].name, ()),))
+    graph = Graph(name, inputs, tuple(nodes), ())
     rank = len(graph.types[nodes[-1].name].shape)
     return replace(graph, outputs=(Output("y", nodes[-1].name, tuple(range(rank))),))
 
@@ -241,7 +241,7 @@ def _run(design: Design, folder: Path) -> Run:
 
 
 def first_difference(expected: np.ndarray, got: np.ndarray) -> str | None:
-    """The comparison that all tests of this folder use: None where all integers are equal, else the first difference."""
+    """The comparison that all tests of this folder use: None where all integers are equal, else what differs."""
     expected, got = np.asarray(expected), np.asarray(got)
     if expected.shape != got.shape:
         return f"shape {got.shape}, expected {expected.shape}"

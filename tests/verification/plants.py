@@ -129,7 +129,7 @@ LIMITS = [
     body("limit", "for (int i = 0; i < 9000; ++i) { DCT_HLS(unroll factor = 4500)@\n x += i; }", "4500 copies"),
     body(
         "limit",
-        "for (int i = 0; i < 80; ++i) { DCT_HLS(unroll)\n for (int j = 0; j < 60; ++j) { DCT_HLS(unroll)@\n x += j; } }",
+        "for (int i = 0; i < 80; ++i) { DCT_HLS(unroll)\n for (int j = 0; j < 60; ++j) { DCT_HLS(unroll)@\n x = j; } }",
         "4800 copies",
     ),
     body(
@@ -139,7 +139,7 @@ LIMITS = [
     ),
     body("limit", "int a[5000]; DCT_HLS(array_partition variable = a complete)@\n x = a[n];", "5000 parts"),
     body("limit", "int a[70][70]; DCT_HLS(array_reshape variable = a dim = 0)@\n x = a[n][n];", "4900 parts"),
-    body("limit", "int a[9000]; DCT_HLS(array_partition variable = a cyclic factor = 4097)@\n x = a[n];", "4097 parts"),
+    body("limit", "int a[9000]; DCT_HLS(array_partition variable = a block factor = 4097)@\n x = a[n];", "4097"),
 ]
 
 WRITE = "    dct::write_axis<write_softmax10_config>(softmax10, softmax10_axis);"

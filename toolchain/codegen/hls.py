@@ -140,5 +140,7 @@ def comment(text: str) -> str:
 
 def c_string(text: str) -> str:
     """A C string literal, everything but plain characters as octal escapes."""
-    plain = "".join(chr(b) if chr(b).isalnum() or chr(b) in " _-./:" else f"\\{b:03o}" for b in text.encode()[:200])
+    plain = "".join(
+        chr(b) if b < 128 and (chr(b).isalnum() or chr(b) in " _-./:") else f"\\{b:03o}" for b in text.encode()[:200]
+    )
     return f'"{plain}"'

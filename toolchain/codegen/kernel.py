@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from toolchain.errors import PassError
+from toolchain.ir.integers import INT64_HIGH, INT64_LOW
 from toolchain.ir.types import TensorType
 
 
@@ -124,8 +126,11 @@ class Kernel:
 
 def integer_array(values: npt.ArrayLike) -> KernelArray:
     """Integers in the smallest C type of 8, 16, 32 or 64 bits that holds them."""
-    array = np.asarray(values, dtype=np.int64)
+    array = np.asarray(values)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    if low < INT64_LOW or high > INT64_HIGH:
+        raise PassError(f"has a constant of {max(-low, high).bit_length() + 1} bits, 64 are possible")
+    array = array.astype(np.int64)
     for ctype, bits in (("signed char", 8), ("short", 16), ("int", 32), ("long long", 64)):
         if -(1 << (bits - 1)) <= low and high < 1 << (bits - 1):
             return KernelArray(ctype, lambda: array)

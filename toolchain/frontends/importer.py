@@ -12,6 +12,7 @@ from toolchain.errors import ModelError, ToolchainError, UnsupportedOperator
 from toolchain.frontends.onnx import constants_of, unsupported
 from toolchain.ir import Array, Graph, Input, Node, Output, RealType, Shape
 from toolchain.ops import IMPORTERS, Operator
+from toolchain.passes.rewriting import without_dead_nodes
 
 T = TypeVar("T")
 
@@ -99,6 +100,8 @@ class Importer:
         array = self.constants.get(node.inputs[index])
         if array is None:
             raise UnsupportedOperator(f"{what} is computed by the network, only constants are supported")
+        if array.dtype.kind not in "fiub":
+            raise UnsupportedOperator(f"{what} holds elements of type {array.dtype}, numbers are needed")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(f"{what} ({node.inputs[index]!r}) holds NaN or infinity", fix="Train or export again.")
         return array
@@ -145,7 +148,11 @@ class Importer:
                 raise ModelError("is not computed from the inputs", where=f"output {output.name!r}")
             value = self._values[output.name]
             outputs.append(Output(output.name, value, tuple(range(len(self._shapes[value])))))
-        return Graph(self.name, tuple(self._inputs), tuple(self.nodes), tuple(outputs))
+        graph = without_dead_nodes(Graph(self.name, tuple(self._inputs), tuple(self.nodes), tuple(outputs)))
+        for given in graph.inputs:
+            if not graph.consumers[given.name] and not graph.is_output(given.name):
+                raise ModelError("has no influence on any output", where=f"input {given.name!r}", fix="Remove it.")
+        return graph
 
     def _input(self, given: onnx.ValueInfoProto) -> None:
         tensor = given.type.tensor_type
@@ -182,6 +189,7 @@ class Importer:
             return
         before = len(self.nodes)
         try:
+            self._check(proto)
             translate(self, node)
             unread = sorted(set(node.attributes) - node.read)
             if unread:
@@ -193,6 +201,22 @@ class Importer:
         except ToolchainError as error:
             error.where = error.where or where
             raise
+
+    def _check(self, proto: onnx.NodeProto) -> None:
+        """The numbers of inputs and outputs, and the types of attributes, are those of ONNX's own definition."""
+        version = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 0)
+        try:
+            schema = onnx.defs.get_schema(proto.op_type, version, "")
+        except onnx.defs.SchemaError:
+            return
+        if not schema.min_input <= len(proto.input) <= schema.max_input:
+            raise ModelError(f"has {len(proto.input)} inputs")
+        if not schema.min_output <= len(proto.output) <= schema.max_output:
+            raise ModelError(f"has {len(proto.output)} outputs")
+        for attribute in proto.attribute:
+            known = schema.attributes.get(attribute.name)
+            if known is not None and int(known.type.value) != attribute.type:
+                raise ModelError(f"attribute {attribute.name!r} has the wrong type")
 
     def _placeholder(self, node: OnnxNode) -> None:
         """Lets the search for further problems go on behind an operator that cannot be translated."""

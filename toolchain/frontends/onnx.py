@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir
 import onnx_ir.passes.common as ir_passes
 import onnxscript.optimizer
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from toolchain.errors import ModelError, ToolchainError, UnsafeModel, UnsupportedOperator
 
 OPSET = 18
 OLDEST_OPSET = 6
 FILE_LIMIT = 2 << 30
+FUNCTION_DEPTH = 64
+EXPANSION_LIMIT = 1 << 20
 FOLD_LIMIT = 512 << 20
 """Bytes: no folded constant may be larger."""
 
@@ -37,10 +40,40 @@ def load(path: Path) -> onnx.ModelProto:
         ) from None
     if not model.graph.node and not model.graph.output:
         raise ModelError("is not an ONNX file: it holds no graph", where=path.name)
-    for tensor in model.graph.initializer:
+    for tensor in _tensors(model):
         read_external(tensor, path.parent)
         check_tensor(tensor)
+    _check_functions(model)
     return model
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """All tensors of a model, those in attributes, subgraphs and functions too."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else (value,):
+                yield from _tensors(part)
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    """Refuses functions that call themselves, and those whose expansion would never end in practice."""
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(key: tuple[str, str], callers: tuple[tuple[str, str], ...]) -> int:
+        if key in callers or len(callers) > FUNCTION_DEPTH:
+            raise UnsafeModel("calls itself, or is nested too deeply", where=f"function {key[1]!r}")
+        if key not in sizes:
+            inner = [(node.domain, node.op_type) for node in bodies[key]]
+            sizes[key] = sum(size(name, (*callers, key)) if name in bodies else 1 for name in inner)
+        return sizes[key]
+
+    total = sum(size((node.domain, node.op_type), ()) for node in model.graph.node if (node.domain, node.op_type) in bodies)
+    if total > EXPANSION_LIMIT:
+        raise UnsafeModel(f"its functions expand to {total} nodes, more than {EXPANSION_LIMIT}")
 
 
 def check_tensor(tensor: onnx.TensorProto) -> None:
@@ -73,7 +106,7 @@ def read_external(tensor: onnx.TensorProto, folder: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     parts = Path(location).parts
-    if not location or Path(location).is_absolute() or ".." in parts or "\0" in location or "\\" in location:
+    if not parts or Path(location).is_absolute() or ".." in parts or "\0" in location or "\\" in location:
         raise UnsafeModel(f"external data {location!r} lies outside the model's folder", where=where)
     place = folder
     for part in parts:
@@ -107,6 +140,8 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
     """
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     newest = onnx.defs.onnx_opset_version()
+    if model.functions:  # before the converter, which knows nothing of them
+        model = onnx.inliner.inline_local_functions(model)
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"has opset {version}, {OLDEST_OPSET} to {newest} are read", fix="Export it with opset 18.")
     _refuse_other_domains(model)
@@ -216,7 +251,8 @@ def constants_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     for tensor in model.graph.initializer:
         check_tensor(tensor)
         try:
-            arrays[tensor.name] = onnx.numpy_helper.to_array(tensor)
+            array = onnx.numpy_helper.to_array(tensor)
+            arrays[tensor.name] = array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 and smaller
         except Exception as error:
             raise ModelError(_first_line(error), where=f"initializer {tensor.name!r}") from error
     return arrays

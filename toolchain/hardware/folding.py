@@ -54,7 +54,11 @@ def options(graph: Graph, node: Node, layer: LayerConfiguration) -> list[Option]
             isinstance(node.operator, Conv | Gemm) and layer.pe not in (None, folding.pe)
         ):
             continue
-        kernels = node.operator.kernels(types, output, folding)
+        try:
+            kernels = node.operator.kernels(types, output, folding)
+        except PassError as error:
+            error.where = error.where or node.layer
+            raise
         if any(port.bits > WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output)):
             continue
         cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
@@ -104,7 +108,14 @@ def fold(graph: Graph, resources: Resources, configuration: Configuration, inter
     When nothing fits, the smallest design is returned; the caller's estimate shows what binds.
     """
     nodes = [node for node in graph.nodes if not isinstance(node.operator, Quantize | Reshape)]
-    table = {node.name: options(graph, node, configuration.layer(node.layer)) for node in nodes}
+    linear = {node.layer for node in nodes if isinstance(node.operator, Conv | Gemm)}
+
+    def forced(node: Node) -> LayerConfiguration:
+        """A layer's folding is that of its convolution or matrix; what else the layer consists of follows freely."""
+        follows = node.layer in linear and not isinstance(node.operator, Conv | Gemm)
+        return LayerConfiguration() if follows else configuration.layer(node.layer)
+
+    table = {node.name: options(graph, node, forced(node)) for node in nodes}
     targets = sorted({option.steps for choices in table.values() for option in choices})
     floor = max((min(o.steps for o in choices) for choices in table.values()), default=1)
     targets = [t for t in targets if t >= floor] or [floor]

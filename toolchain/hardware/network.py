@@ -144,22 +144,44 @@ KEYWORDS = frozenset(
 )
 
 
+RESERVED = KEYWORDS | {
+    "and_eq", "bitand", "bitor", "char16_t", "char32_t", "char8_t", "co_await", "co_return", "co_yield", "compl",
+    "concept", "const_cast", "consteval", "constexpr", "constinit", "decltype", "dynamic_cast", "noexcept", "not_eq",
+    "nullptr", "or_eq", "reinterpret_cast", "requires", "static_assert", "static_cast", "thread_local", "typeid",
+    "xor_eq",
+    # macros and names of the headers that generated files use
+    "alloca", "ap_axis", "ap_axiu", "ap_bigint", "ap_biguint", "ap_fixed", "ap_int", "ap_ufixed", "ap_uint", "assert",
+    "assert_perror", "be16toh", "be32toh", "be64toh", "errno", "htobe16", "htobe32", "htobe64", "htole16", "htole32",
+    "htole64", "issubnormal", "le16toh", "le32toh", "le64toh", "linux", "math_errhandling", "offsetof", "p_tmpdir",
+    "sched_priority", "size_t", "stderr", "stdin", "stdout", "strdupa", "strndupa", "unix",
+    # words of Verilog and VHDL, for the top function becomes a module
+    "always", "architecture", "assign", "begin", "component", "end", "entity", "generate", "generic", "initial",
+    "inout", "input", "integer", "library", "map", "module", "output", "parameter", "port", "process", "real", "reg",
+    "signal", "task", "use", "variable", "wire", "with", "work",
+}  # fmt: skip
+MACRO = re.compile(r"[A-Z0-9_]{2,}|(?:AP|DCT|L|M|SYS)_.*")
+"""Looks like a macro of some header."""
+
+
 class Identifiers:
     """C++ names for a model's names, which may hold anything."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def make(self, name: str) -> str:
-        """Letters, digits and single underscores, at most 48 long, unique, no keyword."""
+    def make(self, name: str, *suffixes: str) -> str:
+        """Letters, digits and single underscores, at most 48 long, unique, no keyword, nothing like a macro.
+
+        The identifiers that `suffixes` make from it are unique too.
+        """
         stem = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_")[:48].rstrip("_") or "value"
-        if stem[0].isdigit() or stem.lower() in KEYWORDS:
+        if stem[0].isdigit() or stem.lower() in RESERVED or MACRO.fullmatch(stem):
             stem = f"n_{stem}"
         chosen, number = stem, 1
-        while chosen.lower() in self._taken:
+        while self._taken.intersection(names := [f"{chosen}{suffix}".lower() for suffix in ("", *suffixes)]):
             number += 1
             chosen = f"{stem}_{number}"
-        self._taken.add(chosen.lower())
+        self._taken.update(names)
         return chosen
 
 
@@ -175,7 +197,7 @@ class _Builder:
         self._alias = _aliases(graph)
 
     def build(self) -> Network:
-        name = self.names.make(self.graph.name)
+        name = self.names.make(self.graph.name, "_design", "_h", "_configs_h", "_constants_h")
         inputs = [self._input(node) for node in self.graph.nodes if isinstance(node.operator, Quantize)]
         for node in self.graph.nodes:
             if not isinstance(node.operator, Quantize) and node.name not in self._alias:
@@ -198,7 +220,8 @@ class _Builder:
     def _process(
         self, name: str, node: Node, kernel: Kernel, inputs: tuple[str, ...], outputs: tuple[str, ...]
     ) -> None:
-        self.processes.append(Process(self.names.make(name), node.name, node.layer, kernel, inputs, outputs))
+        identifier = self.names.make(name, "_config", *(f"_{table}" for table in kernel.arrays))
+        self.processes.append(Process(identifier, node.name, node.layer, kernel, inputs, outputs))
 
     def _input(self, node: Node) -> Terminal:
         given = next(g for g in self.graph.inputs if g.name == node.inputs[0])
@@ -225,7 +248,7 @@ class _Builder:
         missing = 5 - len(axes)
         return Terminal(
             name,
-            self.names.make(f"{name}_axis"),
+            self.names.make(f"{name}_axis", "_beat", "_order"),
             value,
             type,
             lanes,

@@ -80,6 +80,8 @@ class Graph:
         for given in self.inputs:
             if given.name in types:
                 raise PassError("a value is defined twice", where=given.name)
+            if sorted(given.axes) != list(range(len(given.type.shape))):
+                raise PassError(f"axes {list(given.axes)} do not order the shape {list(given.type.shape)}", where=given.name)
             types[given.name] = given.type
         for node in self.nodes:
             if node.name in types:
@@ -95,6 +97,9 @@ class Graph:
         for output in self.outputs:
             if output.value not in types:
                 raise PassError(f"output value {output.value!r} is not defined", where=output.name)
+            shape = types[output.value].shape
+            if sorted(output.axes) != list(range(len(shape))):
+                raise PassError(f"axes {list(output.axes)} do not order the shape {list(shape)}", where=output.name)
         return types
 
     @cached_property

@@ -95,9 +95,13 @@ def from_text(text: str, constants: Sequence[Constant] = ()) -> Graph:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, ToolchainError) as error:
             raise ModelError(f"line {number} of the program is damaged: {error}") from None
     graph = Graph(name, tuple(inputs), tuple(nodes), tuple(outputs))
+    try:
+        types = graph.types
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ModelError(f"the operators of the program do not fit together: {error}") from None
     for node, type in zip(nodes, written, strict=True):
-        if str(graph.types[node.name]) != type:
-            raise ModelError(f"has the type {graph.types[node.name]}, its line says {type}", where=node.name)
+        if str(types[node.name]) != type:
+            raise ModelError(f"has the type {types[node.name]}, its line says {type}", where=node.name)
     return graph
 
 

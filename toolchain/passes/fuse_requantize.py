@@ -32,7 +32,7 @@ def fuse_requantize(graph: Graph) -> Graph:
             given = rewriter.types[inputs[0]]
             if isinstance(given, TensorType) and given.is_scalar:
                 low, high = operator.limits(given)
-                if low <= given.low and given.high <= high:
+                if low <= given.low and given.high <= high and _same_type(given, operator.ranges(given)):
                     rewriter.stand_for(node.name, inputs[0])
                     continue
         rewriter.keep(node)
@@ -40,10 +40,14 @@ def fuse_requantize(graph: Graph) -> Graph:
 
 
 def _same_values(given: object, result: object, operator: Requantize) -> bool:
-    """The same type, so that a Concat or a table behind it sees no other width."""
     return (
         isinstance(given, TensorType)
         and isinstance(result, TensorType)
         and not operator.can_overflow(given)
-        and (given.width, given.signed, given.fractions) == (result.width, result.signed, result.fractions)
+        and _same_type(given, result)
     )
+
+
+def _same_type(given: TensorType, result: TensorType) -> bool:
+    """A Concat or a table behind either sees the same width."""
+    return (given.width, given.signed, given.fractions) == (result.width, result.signed, result.fractions)

@@ -20,6 +20,7 @@ from toolchain.compiler import raw_frames
 from toolchain.errors import MismatchError, ModelError, ToolError
 from toolchain.ir import Array, Graph, TensorType
 from toolchain.ops.quantize import Quantize
+from toolchain.ops.reshape import Reshape
 from toolchain.progress import Progress, no_progress
 from toolchain.project import Project
 from toolchain.simulation import reference
@@ -29,7 +30,8 @@ from toolchain.verification.compare import Agreement, compare_layers, first_diff
 TRACE_BYTES = 64 << 20
 """Trace files that one process may write; frames beyond are compared at the outputs only."""
 MODEL_OUTPUT = re.compile(
-    r"FAIL layer=(?P<layer>.*?) frame=(?P<frame>\d+) index=(?P<index>\d+) expected=(?P<e>-?\d+) got=(?P<g>-?\d+)"
+    r"FAIL layer=(?P<layer>.*) frame=(?P<frame>\d+) index=(?P<index>\d+) expected=(?P<e>-?\d+) got=(?P<g>-?\d+)$",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -57,7 +59,7 @@ def verify_hls(project: Project, inputs: Mapping[str, Array], progress: Progress
     if not (folder / "Makefile").is_file():
         raise ModelError("the project has no hls/", where=str(project.path), fix="Compile it with --target hls.")
     raw_inputs, raw_outputs = raw_frames(project.graph, inputs)
-    streams = _streams(folder)
+    streams = _streams(folder, project.graph)
     frames = len(next(iter(raw_inputs.values())))
     with tempfile.TemporaryDirectory(prefix="toolchain-") as temporary:
         build = Path(temporary)
@@ -79,13 +81,19 @@ def verify_hls(project: Project, inputs: Mapping[str, Array], progress: Progress
     return Agreement("hls", frames, len(streams), values)
 
 
-def _streams(folder: Path) -> dict[str, str]:
+def _streams(folder: Path, graph: Graph) -> dict[str, str]:
+    """The C++ name of the stream of each value. Values that only reshape another one have none."""
     try:
         content = json.loads((folder / "trace.json").read_text())
         if not all(isinstance(k, str) and re.fullmatch(r"\w+", v) for k, v in content.items()):
             raise ValueError
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         raise ModelError("is damaged", where=str(folder / "trace.json"), fix="Compile the model again.") from None
+    wanted = {node.name for node in graph.nodes if not isinstance(node.operator, Reshape)}
+    if set(content) != wanted or len(set(content.values())) != len(wanted):
+        raise ModelError(
+            "belongs to another program than program.json", where=str(folder), fix="Compile the model again."
+        )
     return dict(content)
 
 
@@ -94,8 +102,8 @@ def _build(folder: Path, build: Path) -> None:
         if shutil.which(tool) is None:
             raise ToolError(f"{tool} is not installed", fix="On Debian: apt-get install make g++")
     target = build / "testbench"
-    argv = ["make", "-s", "-C", str(folder), f"BUILD={build}", f"AP_TYPES={ap_types()}", str(target)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    argv = ["make", "-s", f"-j{os.cpu_count() or 1}", "-C", str(folder), f"BUILD={build}", f"AP_TYPES={ap_types()}", str(target)]
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
         raise ToolError(f"the C++ does not compile: {lines[0] if lines else 'no message'}", where=str(folder))
@@ -131,14 +139,16 @@ def _run_slice(
     trace.mkdir()
     whole = traced == part.stop - part.start
     done = subprocess.run(
-        argv + (["--trace", str(trace)] if whole else []), capture_output=True, text=True, check=False
+        argv + (["--trace", str(trace)] if whole else []), capture_output=True, text=True, errors="replace", check=False
     )
     if not whole:
         _trace_some(graph, place, trace, traced, raw_inputs, raw_outputs, part, build)
     rows = {name: np.asarray(array)[part][:traced] for name, array in inputs.items()}
-    values = _compare_trace(graph, streams, trace, rows, part.start)
+    values, untraced = _compare_trace(graph, streams, trace, rows, part.start)
     if done.returncode == 0:
         _compare_dump(graph, place / "dump.dat", expected, part.start)
+        if untraced:
+            raise MismatchError(untraced, (), "a trace", "none", where=str(trace.name), fix="Was hls/ changed?")
         return values + sum(array.size for array in expected)
     found = MODEL_OUTPUT.search(done.stdout)
     if found:
@@ -166,35 +176,49 @@ def _trace_some(
     (place / "few_outputs.dat").write_text(decimal_rows([raw_outputs[output.name][few] for output in graph.outputs]))
     argv = [str(build / "testbench"), "--inputs", str(place / "few_inputs.dat")]
     argv += ["--outputs", str(place / "few_outputs.dat"), "--trace", str(trace)]
-    subprocess.run(argv, capture_output=True, text=True, check=False)
+    subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
 
 
-def _compare_trace(graph: Graph, streams: Mapping[str, str], trace: Path, rows: dict[str, Array], start: int) -> int:
-    """Compares every traced layer; raises MismatchError at the first difference in execution order."""
+def _compare_trace(
+    graph: Graph, streams: Mapping[str, str], trace: Path, rows: dict[str, Array], start: int
+) -> tuple[int, str | None]:
+    """Compares every traced layer; raises MismatchError at the first difference in execution order.
+
+    Returns how many integers were equal, and the first layer that should have a trace and has none.
+    """
     expected: dict[str, Array] = {}
     wanted = {node.name for node in graph.nodes if node.name in streams}
     channels_last = {given.name: given.from_model(rows[given.name]) for given in graph.inputs}
     reference.evaluate(graph, channels_last, lambda name, v: expected.update({name: v}) if name in wanted else None)
     got: dict[str, Array] = {}
+    untraced = None
     for name, values in expected.items():
         type = graph.types[name]
         path = trace / f"{streams[name]}.bin"
-        if not isinstance(type, TensorType) or type.width > 64 or not path.is_file():
+        if not isinstance(type, TensorType) or type.width > 64:
             continue
-        read = np.fromfile(path, dtype="<i8")
+        read = np.fromfile(path, dtype="<i8") if path.is_file() else np.zeros(0)
         if read.size == values.size:
             got[name] = read.reshape(values.shape)
+        else:
+            untraced = untraced or name
     order = [node.name for node in graph.nodes if not isinstance(node.operator, Quantize)]
     error = compare_layers(order, expected, got, start)
     if error is not None:
         raise error
-    return sum(values.size for values in got.values())
+    return sum(values.size for values in got.values()), untraced
 
 
 def _compare_dump(graph: Graph, path: Path, expected: Sequence[Array], start: int) -> None:
     """The test bench's own verdict is not enough: the outputs it took are compared here once more."""
-    frames = len(expected[0])
-    got = np.array(path.read_text().split(), dtype=np.int64).reshape(frames, -1)
+    frames, size = len(expected[0]), sum(array.size for array in expected)
+    try:
+        got = np.array(path.read_text().split(), dtype=np.int64)
+    except (OSError, ValueError):
+        got = np.zeros(0, dtype=np.int64)
+    if got.size != size:
+        raise MismatchError("of the outputs", (), f"{size} values", got.size, fix="Was tb/testbench.cpp changed?")
+    got = got.reshape(frames, -1)
     at = 0
     for output, array in zip(graph.outputs, expected, strict=True):
         flat = array.reshape(frames, -1)

@@ -229,7 +229,8 @@ class Pragma:
 
     def value(self, name: str) -> str | None:
         """What an option is set to, by name or as a bare word; None where it is not given."""
-        option = DIRECTIVES[self.directive].options.get(name)
+        directive = DIRECTIVES.get(self.directive)
+        option = directive.options.get(name) if directive else None
         for given, value in self.options:
             if given == name:
                 return value

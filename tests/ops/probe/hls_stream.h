@@ -1,4 +1,5 @@
-// A stream that remembers the step of every read and write; in all else like hls_templates/sim/hls_stream.h.
+// A stream that remembers the step of every read and write; in all else like
+// hls_templates/sim/hls_stream.h.
 #ifndef PROBE_HLS_STREAM_H
 #define PROBE_HLS_STREAM_H
 

@@ -1,5 +1,5 @@
-// Counts the steps of each process (iterations of pipelined loops) through the kernels' pragma macro, and prints them
-// with the steps in which words were read and written.
+// Counts the steps of each process (iterations of pipelined loops) through the kernels' pragma
+// macro, and prints them with the steps in which words were read and written.
 #ifndef PROBE_H
 #define PROBE_H
 
@@ -18,7 +18,8 @@ inline void steps(const char* process) {
     step = -1;
 }
 
-inline void words(const char* kind, const char* process, const char* stream, const std::vector<long>& at) {
+inline void words(const char* kind, const char* process, const char* stream,
+                  const std::vector<long>& at) {
     std::printf("%s %s %s", kind, process, stream);
     for (long s : at) std::printf(" %ld", s);
     std::printf("\n");
@@ -26,6 +27,7 @@ inline void words(const char* kind, const char* process, const char* stream, con
 
 }  // namespace probe
 
-#define DCT_HLS(...) if (probe::is_pipeline(#__VA_ARGS__)) ++probe::step;
+#define DCT_HLS(...) \
+    if (probe::is_pipeline(#__VA_ARGS__)) ++probe::step;
 
 #endif
