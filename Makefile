@@ -24,7 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 CPP = $(shell find hls_templates -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' | sort)
 
-.PHONY: help env dev demo test check lint format fuzz wheel clean distclean compiler tools
+.PHONY: help env dev demo test check lint format fuzz docs wheel clean distclean compiler tools
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -107,6 +107,10 @@ format: $(VENV)/.dev ## rewrite Python and C++ in the project's format
 
 fuzz: tools $(VENV)/.dev ## NETWORKS=1000 random networks: python = C++ = ..., zero differing bits
 	@$(BIN)/python -m tests.fuzz --networks $(NETWORKS)
+
+docs: $(VENV)/.core ## rewrite docs/operators.md from the registry of operators
+	@$(BIN)/python -m toolchain.report.operators > $(VENV)/operators.md
+	@mv $(VENV)/operators.md docs/operators.md
 
 wheel: $(VENV)/.dev ## wheel and source archive into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .

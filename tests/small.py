@@ -31,7 +31,7 @@ class Model:
         return name
 
     def constant(self, values: Any, name: str = "", dtype: Any = np.float32) -> str:
-        name = name or f"c{len(self.constants)}"
+        name = name or f"const{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
 

@@ -15,7 +15,7 @@ from toolchain.codegen.project import Files, prefixed
 from toolchain.errors import CalibrationError, ConfigurationError
 from toolchain.frontends import read_graph
 from toolchain.hardware.board import Board, load_board
-from toolchain.hardware.dataflow import simulate
+from toolchain.hardware.dataflow import PIPELINE, simulate
 from toolchain.hardware.folding import fold
 from toolchain.hardware.network import build_network
 from toolchain.ir import Array, Graph
@@ -90,7 +90,7 @@ def compile_model(
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
     design = make_design(graph, the_board, clock, chosen, interval)
     report("writing the project", 0, 1)
-    files = project_files(Path(model).name, design, lowered, data)
+    files = project_files(Path(model).name, design, lowered, data, interval)
     write_project(path, files, force)
     return Project(path, graph)
 
@@ -135,18 +135,20 @@ def make_design(
     graph: Graph, board: Board, clock_mhz: float, configuration: Configuration, interval: int = 0
 ) -> Design:
     """Foldings, processes, streams and FIFO depths for a program on a board."""
-    network = build_network(graph, fold(graph, board.resources, configuration, interval))
+    network = build_network(
+        graph, fold(graph, board.resources, configuration, max(interval - PIPELINE, interval and 1))
+    )
     timing = simulate(network)
     return Design(graph, network.with_depths(timing.depths), timing, board, clock_mhz)
 
 
-def project_files(model: str, design: Design, lowered: Lowered, data: Mapping[str, Array]) -> Files:
-    """Every file of the project."""
+def project_files(model: str, design: Design, lowered: Lowered, data: Mapping[str, Array], interval: int = 0) -> Files:
+    """Every file of the project. `interval` is the cycles a frame that were asked for, or 0."""
     files, breakdown = program_files(design.graph)
     rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
     inputs, outputs = raw_frames(design.graph, rows)
     files |= prefixed("hls", render_hls(design.network, design.board, design.clock_mhz, inputs, outputs))
-    report = build_report(model, design, lowered, len(files["weights.bin"]), breakdown)
+    report = build_report(model, design, lowered, len(files["weights.bin"]), breakdown, interval)
     files[REPORT] = json.dumps(report, indent=1) + "\n"
     return sealed(files)
 

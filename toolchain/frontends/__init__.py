@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import onnx
+from onnx import ModelProto
 
 from toolchain.errors import ModelError
 from toolchain.ir import Graph
@@ -16,7 +16,7 @@ LATER = {".tflite": "TFLite", ".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "Py
 
 def read_model(
     path: Path, weights: Path | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None
-) -> onnx.ModelProto:
+) -> ModelProto:
     """A model file as a clean ONNX model of one opset, constants folded, the batch set to 1.
 
     Raises ModelError (UnsafeModel, UnsupportedOperator) for everything that cannot be read.

@@ -113,13 +113,18 @@ class Importer:
         given: list[int] | None = node.attribute(attribute, default)
         return None if given is None else [int(v) for v in given]
 
+    def full_axis(self, axis: int, rank: int) -> int:
+        """An ONNX axis, which may be negative, of a tensor with `rank` dimensions beside the batch; 0 is the batch."""
+        full = axis + rank + 1 if axis < 0 else axis
+        if not 0 <= full <= rank:
+            raise ModelError(f"axis {axis} does not exist")
+        return full
+
     def axis(self, axis: int, rank: int) -> int:
         """An ONNX axis of a tensor with `rank` dimensions beside the batch, as an axis without it."""
-        full = axis + rank + 1 if axis < 0 else axis
+        full = self.full_axis(axis, rank)
         if full == 0:
             raise UnsupportedOperator("works along the batch dimension")
-        if not 0 < full <= rank:
-            raise ModelError(f"axis {axis} does not exist")
         return full - 1
 
     def bind(self, node: OnnxNode, value: str, output: int = 0) -> None:
@@ -215,7 +220,7 @@ class Importer:
             raise ModelError(f"has {len(proto.output)} outputs")
         for attribute in proto.attribute:
             known = schema.attributes.get(attribute.name)
-            if known is not None and int(known.type.value) != attribute.type:
+            if known is not None and int(known.type.value) != attribute.type:  # type: ignore[attr-defined]
                 raise ModelError(f"attribute {attribute.name!r} has the wrong type")
 
     def _placeholder(self, node: OnnxNode) -> None:

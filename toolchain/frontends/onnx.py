@@ -71,7 +71,9 @@ def _check_functions(model: onnx.ModelProto) -> None:
             sizes[key] = sum(size(name, (*callers, key)) if name in bodies else 1 for name in inner)
         return sizes[key]
 
-    total = sum(size((node.domain, node.op_type), ()) for node in model.graph.node if (node.domain, node.op_type) in bodies)
+    total = sum(
+        size((node.domain, node.op_type), ()) for node in model.graph.node if (node.domain, node.op_type) in bodies
+    )
     if total > EXPANSION_LIMIT:
         raise UnsafeModel(f"its functions expand to {total} nodes, more than {EXPANSION_LIMIT}")
 
@@ -201,6 +203,8 @@ def unsupported(problems: list[str], where: str | None = None) -> UnsupportedOpe
 
 
 def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:  # onnx_ir wraps what is wrong into where it was met
+        error = error.__cause__
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
 

@@ -81,7 +81,9 @@ class Graph:
             if given.name in types:
                 raise PassError("a value is defined twice", where=given.name)
             if sorted(given.axes) != list(range(len(given.type.shape))):
-                raise PassError(f"axes {list(given.axes)} do not order the shape {list(given.type.shape)}", where=given.name)
+                raise PassError(
+                    f"axes {list(given.axes)} do not order the shape {list(given.type.shape)}", where=given.name
+                )
             types[given.name] = given.type
         for node in self.nodes:
             if node.name in types:

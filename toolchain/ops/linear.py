@@ -50,7 +50,9 @@ class LinearOperator(Operator):
     def bound(self, *inputs: TensorType) -> int:
         magnitude = inputs[0].magnitude
         sums = np.abs(self.weights.array.reshape(-1, self.outputs)).sum(axis=0).tolist()
-        return int(max(magnitude, *(s * magnitude + abs(b) for s, b in zip(sums, self.bias.array.tolist(), strict=True))))
+        return int(
+            max(magnitude, *(s * magnitude + abs(b) for s, b in zip(sums, self.bias.array.tolist(), strict=True)))
+        )
 
     def scaled(self, scale: Array, offset: Array) -> Self:
         """The real operator followed by y * scale + offset per output channel."""

@@ -114,7 +114,9 @@ def import_pad(importing: Importer, node: OnnxNode) -> None:
     rank = len(importing.shape(value)) + 1
     pads = importing.integers(node, 1, "pads", [0] * 2 * rank) or []
     fill = float(importing.constant(node, 2, "the value").ravel()[0]) if node.has(2) else node.attribute("value", 0.0)
-    axes = [int(a) % rank for a in importing.constant(node, 3, "axes").ravel()] if node.has(3) else list(range(rank))
+    axes = list(range(rank))
+    if node.has(3):
+        axes = [importing.full_axis(int(a), rank - 1) for a in importing.constant(node, 3, "axes").ravel()]
     if len(pads) != 2 * len(axes):
         raise UnsupportedOperator(f"has {len(pads)} pads for {len(axes)} axes")
     before, after = [0] * rank, [0] * rank

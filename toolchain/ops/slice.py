@@ -101,7 +101,6 @@ class Slice(Operator):
 def import_slice(importing: Importer, node: OnnxNode) -> None:
     value = importing.value(node, 0)
     shape = importing.shape(value)
-    rank = len(shape) + 1
     first = importing.integers(node, 1, "starts", None) or []
     last = importing.integers(node, 2, "ends", None) or []
     axes = importing.integers(node, 3, "axes", None) or list(range(len(first)))
@@ -110,7 +109,7 @@ def import_slice(importing: Importer, node: OnnxNode) -> None:
         raise ModelError("has starts, ends, axes and steps of different lengths")
     starts, steps, sizes = [0] * len(shape), [1] * len(shape), list(shape)
     for start, end, axis, step in zip(first, last, axes, by, strict=True):
-        k = axis % rank - 1
+        k = importing.full_axis(axis, len(shape)) - 1
         if k < 0:
             if start == 0 and step == 1 and end >= 1:
                 continue

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from toolchain.ir import Graph, Input, Shape
+from toolchain.ir import Graph, Input, Node, Shape
 from toolchain.ops.reshape import Reshape
 from toolchain.ops.transpose import Transpose
 from toolchain.passes.rewriting import Rewriter, with_ends
@@ -21,12 +21,46 @@ def sink_transposes(graph: Graph) -> Graph:
     Transpose(x) -> op becomes op' -> Transpose, consecutive ones merge, and those that stand directly behind an input
     or before an output become part of how the user's arrays are read.
     """
-    return _absorb_outputs(_absorb_inputs(_sink(graph)))
+    return _absorb_outputs(_absorb_inputs(_sink(_reorder_inputs(graph))))
 
 
 def inverse(axes: Axes) -> Axes:
     """The order that undoes `axes`."""
     return tuple(int(a) for a in np.argsort(axes))
+
+
+def _reorder_inputs(graph: Graph) -> Graph:
+    """Takes an input in another order when all that reads it, element by element, ends in one transposition.
+
+    So a normalization in front of a channels-first network meets the first convolution without one in between.
+    """
+    inputs, moved = [], {}
+    for given in graph.inputs:
+        orders = _orders_behind(graph, given.name)
+        order = orders.pop() if len(orders) == 1 else None
+        if order is None or graph.is_output(given.name):
+            inputs.append(given)
+            continue
+        type = replace(given.type, shape=tuple(given.type.shape[a] for a in order))
+        inputs.append(replace(given, type=type, axes=tuple(given.axes[a] for a in order)))
+        moved[given.name] = Node(f"{given.name}/order", Transpose(inverse(order)), (given.name,), given.name)
+    nodes = [
+        replace(node, inputs=tuple(moved[v].name if v in moved else v for v in node.inputs)) for node in graph.nodes
+    ]
+    return with_ends(graph.with_nodes((*moved.values(), *nodes)), tuple(inputs), graph.outputs)
+
+
+def _orders_behind(graph: Graph, name: str) -> set[Axes | None]:
+    """The transpositions first met behind a value; None where something else is met."""
+    found: set[Axes | None] = set()
+    for reader in graph.consumers[name]:
+        if isinstance(reader.operator, Transpose):
+            found.add(reader.operator.axes)
+        elif len(reader.inputs) == 1 and reader.operator.permuted(tuple(range(len(graph.types[name].shape))), 0):
+            found |= _orders_behind(graph, reader.name) if not graph.is_output(reader.name) else {None}
+        else:
+            found.add(None)
+    return found
 
 
 def _sink(graph: Graph) -> Graph:

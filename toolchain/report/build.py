@@ -34,9 +34,9 @@ class Design:
 
 
 def build_report(
-    model: str, design: Design, lowered: Lowered, size: int, breakdown: Mapping[str, int]
+    model: str, design: Design, lowered: Lowered, size: int, breakdown: Mapping[str, int], interval: int = 0
 ) -> dict[str, Any]:
-    """All of `report.json`. `size` is that of weights.bin in bytes."""
+    """All of `report.json`. `size` is that of weights.bin in bytes, `interval` the cycles a frame asked for, or 0."""
     graph = design.graph
     layers = [_layer(design, lowered, node) for node in _layer_nodes(graph)]
     parameters = sum(node.operator.parameters() for node in graph.nodes)
@@ -60,7 +60,12 @@ def build_report(
             "packed": macs,
             "ratio": 1.0,
         },
-        "hardware": _hardware(design),
+        "hardware": _hardware(design, interval),
+        "inputs": [
+            {"name": node.inputs[0], "type": str(node.operator.type), "saturations": lowered.saturations[node.name]}
+            for node in graph.nodes
+            if isinstance(node.operator, Quantize)
+        ],
         "layers": layers,
     }
 
@@ -143,7 +148,7 @@ def value_type(graph: Graph, name: str) -> str:
     return str(type.fixed)
 
 
-def _hardware(design: Design) -> dict[str, Any]:
+def _hardware(design: Design, wanted: int) -> dict[str, Any]:
     total = network_estimate(design.network)
     resources = design.board.resources
     limits = {
@@ -161,5 +166,6 @@ def _hardware(design: Design) -> dict[str, Any]:
         "lut": total.lut,
         "ff": total.ff,
         "fits": not exceeded,
+        "interval_wanted": wanted or None,
         "exceeded": {name: {"used": used, "limit": limit} for name, (used, limit) in exceeded.items()},
     }

@@ -25,6 +25,14 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
         f"{report['board']}, modelled: {hardware['interval_cycles']} cycles a frame = {per_second:.0f} frames/s at "
         f"{hardware['clock_mhz']:g} MHz, {hardware['dsp']} DSP, {hardware['bram36']:g} BRAM36, {hardware['lut']} LUT"
     )
+    wanted = hardware.get("interval_wanted")
+    if wanted and hardware["interval_cycles"] > wanted:
+        err.print(
+            f"warning: {hardware['clock_mhz'] * 1e6 / wanted:.0f} frames/s were asked for; {report['board']} gives "
+            f"{per_second:.0f} at {hardware['clock_mhz']:g} MHz",
+            markup=False,
+            soft_wrap=True,
+        )
     for name, amounts in hardware.get("exceeded", {}).items():
         err.print(
             f"warning: does not fit {report['board']}: {name} {amounts['used']:g} of {amounts['limit']:g} usable",

@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from toolchain.errors import InputError
+from toolchain.errors import ConfigurationError, InputError
 from toolchain.ir import Array, Graph, Input, TensorType
+from toolchain.ir.fixed import dequantize
 from toolchain.simulation import reference
 from toolchain.simulation.fast import FastEngine
 
@@ -25,6 +26,8 @@ class Simulator:
     """
 
     def __init__(self, graph: Graph, engine: Engine = "fast", threads: int = 1) -> None:
+        if engine not in ("fast", "reference"):
+            raise ConfigurationError(f"the engine {engine!r} is unknown", fix="Use fast or reference.")
         self.graph = graph
         self._engine = engine
         self._threads = threads
@@ -72,11 +75,11 @@ class Simulator:
         return iter(seen)
 
     def scaled(self, name: str, raw: Array) -> Array:
-        """Raw integers of an output in the model's scale."""
+        """Raw integers of an output in the model's scale. Raises InputError when float64 cannot hold one exactly."""
         output = next(output for output in self.graph.outputs if output.name == name)
         type = self.graph.types[output.value]
         assert isinstance(type, TensorType)
-        return raw.astype(np.float64) * 2.0**-type.fraction
+        return dequantize(raw, type.fraction)
 
     def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}

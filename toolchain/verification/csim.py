@@ -102,7 +102,16 @@ def _build(folder: Path, build: Path) -> None:
         if shutil.which(tool) is None:
             raise ToolError(f"{tool} is not installed", fix="On Debian: apt-get install make g++")
     target = build / "testbench"
-    argv = ["make", "-s", f"-j{os.cpu_count() or 1}", "-C", str(folder), f"BUILD={build}", f"AP_TYPES={ap_types()}", str(target)]
+    argv = [
+        "make",
+        "-s",
+        f"-j{os.cpu_count() or 1}",
+        "-C",
+        str(folder),
+        f"BUILD={build}",
+        f"AP_TYPES={ap_types()}",
+        str(target),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]

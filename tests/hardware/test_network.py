@@ -1,0 +1,70 @@
+"""Boards are data that validates; identifiers are legal C++, unique, and keep apart what is derived from them."""
+
+import re
+import tomllib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.hardware.designs import DESIGNS, design_of
+from toolchain.errors import BoardError
+from toolchain.hardware.board import Board, board_names, load_board
+from toolchain.hardware.network import RESERVED, Identifiers
+from toolchain.resources import folder
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_boards_validate(name):
+    board = load_board(name)
+    assert board.name == name
+    assert re.fullmatch(r"x[\w-]+", board.part)
+    assert 50 <= board.clock_mhz <= 500
+    assert board.sources
+    content = tomllib.loads((folder("boards") / f"{name}.toml").read_text())
+    for change in ({"clock_mhz": 0}, {"flow": "quartus"}, {"family": "stratix"}, {"price": 5}, {"resources": {}}):
+        with pytest.raises(ValidationError):
+            Board.model_validate(content | change)
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("zcu10", "zcu104"), ("PYNQ-Z2", "pynq-z2"), ("u200", "u250"), ("qqqq", "Known")])
+def test_unknown_boards(name, nearest):
+    with pytest.raises(BoardError, match=nearest):
+        load_board(name)
+
+
+@given(st.lists(st.text(max_size=60), max_size=20))
+@settings(max_examples=200)
+def test_identifiers_of_any_text(names):
+    identifiers = Identifiers()
+    made = [identifiers.make(name) for name in names]
+    assert len({name.lower() for name in made}) == len(made)
+    for name in made:
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name), name
+        assert name.lower() not in RESERVED
+        assert "__" not in name
+
+
+@given(st.lists(st.sampled_from(["a", "a_config", "a_weights", "a_2", "a_2_config", "a_config_config", "A", "a b", "a_"]), max_size=12))
+def test_derived_identifiers_never_meet(names):
+    identifiers = Identifiers()
+    every: list[str] = []
+    for position, name in enumerate(names):
+        suffixes = ("_config", "_weights") if position % 2 else ()
+        made = identifiers.make(name, *suffixes)
+        every += [made + suffix for suffix in ("", *suffixes)]
+    assert len({name.lower() for name in every}) == len(every)
+
+
+@pytest.mark.parametrize("word", ["int", "nullptr", "constexpr", "errno", "NULL", "DCT_HLS", "AP_RND", "ap_int", "module", "stdin", "EOF"])
+def test_words_of_the_language_are_avoided(word):
+    assert Identifiers().make(word) == f"n_{word}"
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_names_in_a_design_are_unique(tmp_path, name):
+    network = design_of(DESIGNS[name](), tmp_path).network
+    names = [network.name, *network.streams, *(p.name for p in network.processes)]
+    names += [terminal.identifier for terminal in (*network.inputs, *network.outputs)]
+    assert len({n.lower() for n in names}) == len(names)
