@@ -117,7 +117,9 @@ def check_layers(configuration: Configuration, names: list[str]) -> None:
     """Every configured layer has to exist. Raises ConfigurationError naming the nearest one."""
     for name in configuration.layers:
         if name not in names:
-            raise ConfigurationError(f"the model has no layer {name!r}", fix=nearest(name, names))
+            raise ConfigurationError(
+                f"the model has no layer {name!r}, or it was folded into the one before it", fix=nearest(name, names)
+            )
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:
