@@ -341,7 +341,9 @@ def bad_arrays(place):
     corrupt_zip(place / "member.npz", "x", b"no array")
     corrupt_zip(place / "member2.npz", "x.npy", b"no array")
     member = corrupt_zip(place / "method.npz", "x.npy", npy(x))
-    (place / "method.npz").write_bytes(member.replace(b"PK\x01\x02\x14\x03\x14\0\0\0\x08", b"PK\x01\x02\x14\x03\x14\0\0\0\x63"))
+    (place / "method.npz").write_bytes(
+        member.replace(b"PK\x01\x02\x14\x03\x14\0\0\0\x08", b"PK\x01\x02\x14\x03\x14\0\0\0\x63")
+    )
     corrupt_zip(place / "crc.npz", "x.npy", npy(x), o60=0x01)
     corrupt_zip(place / "deflate.npz", "x.npy", npy(x), o40=0xFF, o41=0xFF)
     return sorted({p.name for p in place.iterdir()} - {"net.onnx", "x.npy", "labels.npy", "project"} | {"missing.npy"})

@@ -256,7 +256,11 @@ def test_damaged_files(project, made, tmp_path, name, capsys):
     read = read_report if name == "report.json" else load
     step = max(1, len(whole) // 150)
     damaged = [whole[:end] for end in range(0, len(whole), step)]
-    damaged += [whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :] for at in range(0, len(whole), step) for flip in (1, 128)]
+    damaged += [
+        whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :]
+        for at in range(0, len(whole), step)
+        for flip in (1, 128)
+    ]
     damaged += [b"", b"{}", b"[]", b"null", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"1e999", whole * 2]
     for content in damaged:
         path.write_bytes(content)
@@ -271,8 +275,12 @@ def test_damaged_files(project, made, tmp_path, name, capsys):
         line = whole[start : whole.index(b"\n", start)]
         harmless = b'"toolchain"' in line or whole[differing[0] : differing[0] + 1].isspace()
         # load() does not read the report; read_report() compares the checksum that program.json holds of it.
-        assert harmless or (b"report" in whole[start - 20 : start + len(line)] and pytest.raises(ModelError, read_report, project)), line
-    verb = {"report.json": ["report", project]}.get(name, ["simulate", project, "--inputs", made / "x.npy", "-o", tmp_path / "y"])
+        assert harmless or (
+            b"report" in whole[start - 20 : start + len(line)] and pytest.raises(ModelError, read_report, project)
+        ), line
+    verb = {"report.json": ["report", project]}.get(
+        name, ["simulate", project, "--inputs", made / "x.npy", "-o", tmp_path / "y"]
+    )
     path.write_bytes(whole[: len(whole) // 2])
     assert run(*verb) == 2
     path.unlink()

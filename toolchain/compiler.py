@@ -82,7 +82,7 @@ def compile_model(
 
     report("reading the model", 0, 1)
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
-    check_layers(chosen, list(dict.fromkeys(node.layer for node in real.nodes)))
+    check_layers(chosen, real)
     data = calibration_data(real, calibrate)
     lowered = lower(real, data, chosen, report)
     graph = pipeline.run(lowered.graph, pipeline.EXACT_PASSES)

@@ -110,7 +110,9 @@ def free(path, *shape):
     return m.save(path)
 
 
-@pytest.mark.parametrize("shape", [("N", 3, "H", "W"), ("N", 3, None, None), ("N", 3, 8, "W"), ("N", 3, 0, 8), ("N", 3, -1, 8)])
+@pytest.mark.parametrize(
+    "shape", [("N", 3, "H", "W"), ("N", 3, None, None), ("N", 3, 8, "W"), ("N", 3, 0, 8), ("N", 3, -1, 8)]
+)
 def test_free_dimensions_need_a_size(tmp_path, shape):
     path = free(tmp_path / "net.onnx", *shape)
     with pytest.raises(ModelError, match="--input-shape x=1,3,"):
@@ -248,7 +250,9 @@ def test_flipped_bytes(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", b"onnx", b"PK\x03\x04", b"<html></html>", b"\x80\x04K\x01.", b"\xff" * 100])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"onnx", b"PK\x03\x04", b"<html></html>", b"\x80\x04K\x01.", b"\xff" * 100]
+)
 def test_not_onnx(tmp_path, content):
     (tmp_path / "net.onnx").write_bytes(content)
     with pytest.raises(ModelError):
@@ -680,7 +684,9 @@ def test_hostile_names_build_and_agree(tmp_path):
     assert "<b>" not in (tmp_path / "r.html").read_text().replace("<body>", "")
 
 
-@pytest.mark.parametrize("stem", ["int", "1net", "$(id)", "a b", "main", "std", "名前", "nullptr", "-", "x'\"", "ap_int", "a" * 200])
+@pytest.mark.parametrize(
+    "stem", ["int", "1net", "$(id)", "a b", "main", "std", "名前", "nullptr", "-", "x'\"", "ap_int", "a" * 200]
+)
 def test_hostile_model_names(tmp_path, stem):
     """The top function's name is a legal identifier; nothing of the file's name reaches a generated file unescaped."""
     path = dense(tmp_path / f"{stem}.onnx")

@@ -41,7 +41,9 @@ def test_limits_of_the_tool(tmp_path, name):
         found = folding.options(graph, node, LayerConfiguration())
         assert len({(o.folding.lanes, o.folding.pe) for o in found}) == len(found)
         for option in found:
-            assert option.folding.lanes * option.folding.pe <= folding.UNROLL or not isinstance(node.operator, Conv | Gemm)
+            assert option.folding.lanes * option.folding.pe <= folding.UNROLL or not isinstance(
+                node.operator, Conv | Gemm
+            )
             kernels = node.operator.kernels(graph.input_types(node), graph.types[node.name], option.folding)
             for port in itertools.chain.from_iterable((*k.inputs, k.output) for k in kernels):
                 assert port.bits <= WORD_BITS

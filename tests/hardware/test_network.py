@@ -28,7 +28,9 @@ def test_boards_validate(name):
             Board.model_validate(content | change)
 
 
-@pytest.mark.parametrize(("name", "nearest"), [("zcu10", "zcu104"), ("PYNQ-Z2", "pynq-z2"), ("u200", "u250"), ("qqqq", "Known")])
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("zcu10", "zcu104"), ("PYNQ-Z2", "pynq-z2"), ("u200", "u250"), ("qqqq", "Known")]
+)
 def test_unknown_boards(name, nearest):
     with pytest.raises(BoardError, match=nearest):
         load_board(name)
@@ -46,7 +48,12 @@ def test_identifiers_of_any_text(names):
         assert "__" not in name
 
 
-@given(st.lists(st.sampled_from(["a", "a_config", "a_weights", "a_2", "a_2_config", "a_config_config", "A", "a b", "a_"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(["a", "a_config", "a_weights", "a_2", "a_2_config", "a_config_config", "A", "a b", "a_"]),
+        max_size=12,
+    )
+)
 def test_derived_identifiers_never_meet(names):
     identifiers = Identifiers()
     every: list[str] = []
@@ -57,7 +64,9 @@ def test_derived_identifiers_never_meet(names):
     assert len({name.lower() for name in every}) == len(every)
 
 
-@pytest.mark.parametrize("word", ["int", "nullptr", "constexpr", "errno", "NULL", "DCT_HLS", "AP_RND", "ap_int", "module", "stdin", "EOF"])
+@pytest.mark.parametrize(
+    "word", ["int", "nullptr", "constexpr", "errno", "NULL", "DCT_HLS", "AP_RND", "ap_int", "module", "stdin", "EOF"]
+)
 def test_words_of_the_language_are_avoided(word):
     assert Identifiers().make(word) == f"n_{word}"
 

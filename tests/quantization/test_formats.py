@@ -36,7 +36,12 @@ def test_least_squared_error_by_brute_force(name, width):
     values = DATA[name](np.random.default_rng(3))
     signed = bool(values.min(initial=0) < 0)
     chosen = choose_format(values, width, signed)
-    assert (chosen.width, chosen.signed, chosen.rounding, chosen.overflow) == (width, signed, Rounding.RND, Overflow.SAT)
+    assert (chosen.width, chosen.signed, chosen.rounding, chosen.overflow) == (
+        width,
+        signed,
+        Rounding.RND,
+        Overflow.SAT,
+    )
     top = integer_bits(float(np.abs(values).max(initial=0)), signed)
     tried = [FixedType(width, k, signed, Rounding.RND, Overflow.SAT) for k in range(top - CLIPPED_BITS, top + 6)]
     best = min(error_of(values, type) for type in tried)
@@ -66,8 +71,8 @@ def test_a_sample_keeps_the_extremes():
 @pytest.mark.parametrize(
     ("values", "width", "fraction"),
     [
-        (np.arange(256), 8, 0), (np.arange(256) / 256, 8, 8), (np.arange(256) / 255, 8, None), (np.arange(257), 8, None),
-        (np.arange(-128, 128) / 128, 8, 7), (np.arange(-128, 129) / 128, 8, None), (np.arange(0, 256, 4), 8, -2),
+        (np.arange(256.0), 8, 0), (np.arange(256) / 256, 8, 8), (np.arange(256) / 255, 8, None), (np.arange(257.0), 8, None),
+        (np.arange(-128, 128) / 128, 8, 7), (np.arange(-128, 129) / 128, 8, None), (np.arange(0.0, 256, 4), 8, -2),
         (np.arange(256) / 256, 10, 8), (np.array([0.0, 0.1]), 24, None), (np.array([0.5, 3.25]), 4, 2),
         (np.array([1e-9]), 8, None), (np.array([2.0**30]), 8, None), (np.array([1e300]), 8, None),
     ],
@@ -117,7 +122,9 @@ def test_weights_by_brute_force(width):
     for channel in range(12):
         column = weights[..., channel].ravel()
         base = int(np.floor(width - 1 - np.ceil(np.log2(np.abs(column).max()))))
-        found = float(np.square(np.ldexp(integers[..., channel].ravel().astype(float), -fractions[channel]) - column).sum())
+        found = float(
+            np.square(np.ldexp(integers[..., channel].ravel().astype(float), -fractions[channel]) - column).sum()
+        )
         best = min(column_error(column, base + finer, width) for finer in (-1, 0, 1, 2))
         assert found <= best * (1 + 1e-12)
         assert np.array_equal(

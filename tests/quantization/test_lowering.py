@@ -102,7 +102,9 @@ def test_forced_formats_are_honoured_and_reported(tmp_path):
     assert np.array_equal(fast, slow)
 
 
-@pytest.mark.parametrize("type", ["fixed<24,8,RND,SAT>", "fixed<4,2,TRN,WRAP>", "ufixed<20,3,RND_CONV,SAT>", "fixed<40,20,RND,SAT>"])
+@pytest.mark.parametrize(
+    "type", ["fixed<24,8,RND,SAT>", "fixed<4,2,TRN,WRAP>", "ufixed<20,3,RND_CONV,SAT>", "fixed<40,20,RND,SAT>"]
+)
 def test_the_forced_output_of_the_last_layer_is_the_models_output(tmp_path, type):
     project = compiled(tmp_path, f"[layers.second]\noutput = '{type}'")
     wanted = FixedType.parse(type)
@@ -267,4 +269,6 @@ def test_mixed_layers_of_one_name_prefix(tmp_path):
     m.output(m.add("Flatten", m.add("Relu", b, name="a/"), name="flat"))
     path = m.save(tmp_path / "net.onnx")
     project = compiled(tmp_path, '[layers."a/channels_last"]\noutput = "fixed<5,3,RND,SAT>"', rows(8, 2, 5, 5), path)
-    assert "fixed<5,3,RND,SAT>" in {str(n.operator.type) for n in project.graph.nodes if isinstance(n.operator, Requantize)}
+    assert "fixed<5,3,RND,SAT>" in {
+        str(n.operator.type) for n in project.graph.nodes if isinstance(n.operator, Requantize)
+    }

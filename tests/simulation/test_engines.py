@@ -78,7 +78,9 @@ def test_the_borders_of_each_path(bound, path):
     assert path_of(graph) == path
     x = np.array([[255, 255, 255, 255], [254, 1, 255, 0], [255, 255, 255, 254], [0, 0, 0, 0]])
     result = both(graph, {"x": x})["y"]
-    assert [int(v) for v in result[:, 0]] == [sum(p * int(v) for p, v in zip(parts, row, strict=True)) + bias for row in x]
+    assert [int(v) for v in result[:, 0]] == [
+        sum(p * int(v) for p, v in zip(parts, row, strict=True)) + bias for row in x
+    ]
     assert int(result[0, 0]) == bound
 
 
@@ -128,7 +130,14 @@ def test_convolution_and_requantize_near_the_border(seed):
     weights = rng.integers(-(1 << (width - 1)), 1 << (width - 1), (3, 3, channels, outputs))
     fractions = tuple(int(f) for f in rng.integers(0, 9, outputs))
     window = Window((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
-    conv = Conv(Constant(weights), Constant(rng.integers(-(1 << 20), 1 << 20, outputs)), window, 1, FixedType(width, 1), fractions)
+    conv = Conv(
+        Constant(weights),
+        Constant(rng.integers(-(1 << 20), 1 << 20, outputs)),
+        window,
+        1,
+        FixedType(width, 1),
+        fractions,
+    )
     given = raw_input("x", (4, 3, channels), type)
     first = Graph("g", (given,), (Node("c", conv, ("x",), "c"),), ())
     signed = bool(rng.integers(2))
@@ -172,7 +181,12 @@ def test_layout_of_the_users_arrays(project):
     """Non-contiguous, Fortran-ordered, read-only and double arrays give the same integers, and are not changed."""
     loaded, data = project
     whole = loaded.simulator().predict_raw(data)
-    for change in (np.asfortranarray, lambda v: v.astype(np.float64), lambda v: v[::-1].copy()[::-1], lambda v: v.astype(">f4")):
+    for change in (
+        np.asfortranarray,
+        lambda v: v.astype(np.float64),
+        lambda v: v[::-1].copy()[::-1],
+        lambda v: v.astype(">f4"),
+    ):
         given = {name: change(values) for name, values in data.items()}
         for values in given.values():
             values.flags.writeable = False
@@ -254,9 +268,13 @@ def test_integer_arrays_are_raw(project):
 def test_entry_rounds_half_up_and_saturates():
     """Ties, one unit in the last place around them, saturation, -0.0 and denormals, through both engines."""
     type = FixedType(8, 4, True, Rounding.RND, Overflow.SAT)
-    graph = Graph("g", (Input("x", RealType((1,)), (0,)),), (Node("q", Quantize(type), ("x",), "x"),), (Output("y", "q", (0,)),))
+    graph = Graph(
+        "g", (Input("x", RealType((1,)), (0,)),), (Node("q", Quantize(type), ("x",), "x"),), (Output("y", "q", (0,)),)
+    )
     ties = (np.arange(-300, 300) + 0.5) * type.step
-    values = np.concatenate([ties, np.nextafter(ties, -np.inf), np.nextafter(ties, np.inf), [-0.0, 5e-324, -5e-324, 1e308, -1e308]])
+    values = np.concatenate(
+        [ties, np.nextafter(ties, -np.inf), np.nextafter(ties, np.inf), [-0.0, 5e-324, -5e-324, 1e308, -1e308]]
+    )
     wanted = [min(max(int((Fraction(float(v)) * 16 + Fraction(1, 2)).__floor__()), -128), 127) for v in values]
     for engine in ("fast", "reference"):
         assert Simulator(graph, engine).predict_raw(values[:, None])[:, 0].tolist() == wanted

@@ -39,7 +39,8 @@ def to_text(graph: Graph, constants: list[Constant] | None = None) -> str:
     def encode(value: Any) -> Any:
         if isinstance(value, Constant):
             if constants is None:
-                return {"array": value.array.tolist(), "real": not value.is_integer}
+                shape = {} if value.array.size else {"shape": list(value.shape)}  # which nested lists would not tell
+                return {"array": value.array.tolist(), "real": not value.is_integer, **shape}
             if value not in numbers:
                 numbers[value] = len(constants)
                 constants.append(value)
@@ -92,7 +93,7 @@ def from_text(text: str, constants: Sequence[Constant] = ()) -> Graph:
             elif line.strip():
                 raise ValueError("is no program, input, node or output")
             reader.end()
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ToolchainError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ToolchainError) as error:
             raise ModelError(f"line {number} of the program is damaged: {error}") from None
     graph = Graph(name, tuple(inputs), tuple(nodes), tuple(outputs))
     try:
@@ -212,7 +213,9 @@ class _Reader:
                 raise ValueError(f"there is no constant {number}")
             return self._constants[number]
         array = np.array(value["array"], dtype=np.float64 if value["real"] else None)
-        return Constant(array if array.size else array.astype(np.float64 if value["real"] else np.int64))
+        if array.size:
+            return Constant(array)
+        return Constant(array.astype(np.float64 if value["real"] else np.int64).reshape(value["shape"]))
 
 
 def _hints(kind: Any) -> dict[str, Any]:

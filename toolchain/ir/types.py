@@ -15,7 +15,7 @@ def needed_width(low: int, high: int) -> tuple[int, bool]:
     """Fewest bits, and signedness, of an integer type that holds every integer in [low, high]."""
     if low >= 0:
         return max(1, high.bit_length()), False
-    return max(high.bit_length(), (-low - 1).bit_length()) + 1, True
+    return max(max(high, 0).bit_length(), (-low - 1).bit_length()) + 1, True
 
 
 @dataclass(frozen=True)

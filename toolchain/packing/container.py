@@ -33,6 +33,7 @@ VERSION = 1
 HEADER = struct.Struct("<4sHHI")
 DESCRIPTOR = struct.Struct("<BBBB")
 ROLES = ("weights", "biases", "tables", "parameters")
+MAX_RANK = 16
 CHUNK = 1 << 16
 
 
@@ -54,8 +55,8 @@ def pack(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, int]]:
             raise PassError("real constants cannot be stored")
         low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
         width, signed = needed_width(low, high)
-        if width > 64:
-            raise PassError(f"a constant of {width} bits cannot be stored, 64 are possible")
+        if width > 64 or array.ndim > MAX_RANK:
+            raise PassError(f"a constant of {width} bits and {array.ndim} dimensions cannot be stored")
         descriptors.append(
             DESCRIPTOR.pack(ROLES.index(tensor.role), width, signed, array.ndim)
             + struct.pack(f"<{array.ndim}I", *array.shape)
@@ -86,7 +87,7 @@ def unpack(data: bytes) -> list[Tensor]:
             raise ModelError("is damaged (descriptors)", where="weights.bin")
         role, width, signed, rank = DESCRIPTOR.unpack_from(data, at)
         at += DESCRIPTOR.size
-        if role >= len(ROLES) or not 1 <= width <= 64 or signed > 1 or at + 4 * rank > end:
+        if role >= len(ROLES) or not 1 <= width <= 64 or signed > 1 or rank > MAX_RANK or at + 4 * rank > end:
             raise ModelError("is damaged (descriptors)", where="weights.bin")
         shapes.append((ROLES[role], width, bool(signed), struct.unpack_from(f"<{rank}I", data, at)))
         at += 4 * rank
@@ -98,8 +99,14 @@ def unpack(data: bytes) -> list[Tensor]:
         length = -(-size * width // 8)
         if at + length > end:
             raise ModelError("is damaged (payload)", where="weights.bin")
+        used = size * width % 8
+        if used and data[at + length - 1] >> used:
+            raise ModelError("is damaged (padding)", where="weights.bin")
         elements = _unpack_bits(data[at : at + length], size, width, is_signed)
-        tensors.append(Tensor(role_name, Constant(elements.reshape(shape))))
+        try:
+            tensors.append(Tensor(role_name, Constant(elements.reshape(shape))))
+        except ValueError:  # no elements, and sizes that no array may have
+            raise ModelError("is damaged (sizes)", where="weights.bin") from None
         at += length
     if at != end:
         raise ModelError("is damaged (length)", where="weights.bin")

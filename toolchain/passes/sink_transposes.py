@@ -36,13 +36,13 @@ def _reorder_inputs(graph: Graph) -> Graph:
     """
     inputs, moved = [], {}
     for given in graph.inputs:
-        orders = _orders_behind(graph, given.name)
+        direct = any(isinstance(reader.operator, Transpose) for reader in graph.consumers[given.name])
+        orders = {None} if direct else _orders_behind(graph, given.name)
         order = orders.pop() if len(orders) == 1 else None
         if order is None or graph.is_output(given.name):
             inputs.append(given)
             continue
-        type = replace(given.type, shape=tuple(given.type.shape[a] for a in order))
-        inputs.append(replace(given, type=type, axes=tuple(given.axes[a] for a in order)))
+        inputs.append(_reordered(given, order))
         moved[given.name] = Node(f"{given.name}/order", Transpose(inverse(order)), (given.name,), given.name)
     nodes = [
         replace(node, inputs=tuple(moved[v].name if v in moved else v for v in node.inputs)) for node in graph.nodes
@@ -138,9 +138,8 @@ def _absorb_inputs(graph: Graph) -> Graph:
         if order is None or graph.is_output(given.name):
             inputs.append(given)
             continue
-        type = replace(given.type, shape=tuple(given.type.shape[a] for a in order))
-        inputs.append(replace(given, type=type, axes=tuple(given.axes[a] for a in order)))
-        rewriter.types[given.name] = type
+        inputs.append(_reordered(given, order))
+        rewriter.types[given.name] = inputs[-1].type
         gone.update(reader.name for reader in readers)
     for node in graph.nodes:
         if node.name in gone:
@@ -149,6 +148,12 @@ def _absorb_inputs(graph: Graph) -> Graph:
             rewriter.keep(node)
     outputs = tuple(replace(output, value=rewriter.new(output.value)) for output in graph.outputs)
     return with_ends(graph.with_nodes(tuple(rewriter.nodes)), tuple(inputs), outputs)
+
+
+def _reordered(given: Input, order: Axes) -> Input:
+    """The input, taken in another order of axes."""
+    type = replace(given.type, shape=tuple(given.type.shape[a] for a in order))
+    return replace(given, type=type, axes=tuple(given.axes[a] for a in order))
 
 
 def _absorb_outputs(graph: Graph) -> Graph:

@@ -11,8 +11,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from toolchain.errors import ConfigurationError, ToolchainError
-from toolchain.ir import FixedType
+from toolchain.ir import FixedType, Graph
 from toolchain.ir.integers import INT64_HIGH, INT64_LOW
+from toolchain.ops.affine import Affine
+from toolchain.ops.base import Operator
+from toolchain.ops.linear import LinearOperator
+from toolchain.ops.reshape import Reshape
 
 Pack = Literal["none", "auto", "dct", "spatial"]
 Execute = Literal["auto", "spatial", "frequency"]
@@ -113,13 +117,26 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"is not valid TOML: {error}", where=path.name) from None
 
 
-def check_layers(configuration: Configuration, names: list[str]) -> None:
-    """Every configured layer has to exist. Raises ConfigurationError naming the nearest one."""
-    for name in configuration.layers:
-        if name not in names:
+def check_layers(configuration: Configuration, graph: Graph) -> None:
+    """Every configured layer has to exist in the real graph, and every key has to mean something for it.
+
+    Raises ConfigurationError, naming the nearest layer where there is none of that name.
+    """
+    operators: dict[str, list[Operator]] = {}
+    for node in graph.nodes:
+        operators.setdefault(node.layer, []).append(node.operator)
+    for name, layer in configuration.layers.items():
+        if name not in operators:
             raise ConfigurationError(
-                f"the model has no layer {name!r}, or it was folded into the one before it", fix=nearest(name, names)
+                f"the model has no layer {name!r}, or it was folded into the one before it",
+                fix=nearest(name, list(operators)),
             )
+        kinds: dict[str, tuple[type[Operator], ...]] = {"weight": (LinearOperator, Affine), "pe": (LinearOperator,)}
+        for key, owners in kinds.items():
+            if getattr(layer, key) is not None and not any(isinstance(one, owners) for one in operators[name]):
+                raise ConfigurationError(f"{key!r} means nothing for a layer without weights", where=f"layer {name!r}")
+        if layer.simd is not None and all(isinstance(one, Reshape) for one in operators[name]):
+            raise ConfigurationError("'simd' means nothing for a layer without hardware", where=f"layer {name!r}")
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:

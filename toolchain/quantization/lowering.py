@@ -7,7 +7,7 @@ on the same inputs, so that formats are chosen, biases corrected and saturations
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,11 +40,13 @@ class Lowered:
 
     `saturations` counts the calibration values that saturated in each Requantize or Quantize; `errors` gives the
     relative error of each real layer's output: root mean square of the difference over that of the real values.
+    `accumulators` names the Requantize of each operator, by the operator's name, that a user forced on its sums.
     """
 
     graph: Graph
     saturations: Mapping[str, int]
     errors: Mapping[str, float]
+    accumulators: Mapping[str, str] = field(default_factory=dict)
 
 
 class Lowering:
@@ -56,6 +58,7 @@ class Lowering:
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
         self.saturations: dict[str, int] = {}
+        self.accumulators: dict[str, str] = {}
         self._values: dict[str, Array] = {}
         self._real: dict[str, Array] = {}
         self._origin: dict[str, str] = {}
@@ -143,7 +146,10 @@ class Lowering:
         """Integer weights, their fraction bits per output channel, and their format (the widest channel's)."""
         forced = self.configuration.layer(node.layer).weight
         if forced:
-            return weights_in_format(weights, forced), (forced.fraction,) * weights.shape[-1], forced
+            integers = weights_in_format(weights, forced)
+            exact = np.floor(np.ldexp(weights, forced.fraction) + 0.5)
+            self.saturations[f"{node.name}/weights"] = int((integers != exact).sum())
+            return integers, (forced.fraction,) * weights.shape[-1], forced
         width = self.configuration.weight_bits
         integers, fractions = quantize_weights(weights, width)
         return integers, fractions, FixedType(width, width - min(fractions), True)
@@ -203,7 +209,7 @@ class Lowering:
             value = self._as_output(values[output.value])
             outputs.append(Output(output.name, value, output.axes))
         graph = Graph(self.graph.name, tuple(inputs), tuple(self.nodes), tuple(outputs))
-        return Lowered(graph, self.saturations, errors)
+        return Lowered(graph, self.saturations, errors, self.accumulators)
 
     def _quantize(self, given: Input, real: Array) -> str:
         forced = next(
@@ -243,7 +249,8 @@ class Lowering:
         if helps:
             return value
         if forced.accumulator:
-            value = self.to_format(value, forced.accumulator)
+            exact = value
+            value = self.accumulators[exact] = self.to_format(exact, forced.accumulator)
         if forced.output:
             value = self._force(value, forced.output)
         return value

@@ -15,8 +15,9 @@ FINER_BITS = 8
 def quantize_weights(weights: Array, width: int) -> tuple[Array, tuple[int, ...]]:
     """Integers of `width` bits, signed, and the fraction bits for each entry of the last axis.
 
-    For each output channel the binary point with the least squared error is taken, among the one that clips nothing
-    and up to two finer ones, within FINER_BITS of the coarsest channel. Raises ModelError for NaN or infinity.
+    For each output channel the binary point with the least squared error is taken, among the one that clips nothing,
+    one coarser and up to two finer ones, within FINER_BITS of the coarsest channel. Raises ModelError for NaN or
+    infinity.
     """
     if not np.isfinite(weights).all():
         raise ModelError("holds NaN or infinite weights", fix="Train or export the model again.")

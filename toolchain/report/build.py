@@ -81,7 +81,10 @@ def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
     type = graph.types[node.name]
     assert isinstance(type, TensorType)
     narrowing = [r.name for r in graph.consumers[node.name] if isinstance(r.operator, Requantize)]
-    mine = [process for process in design.network.processes if process.node in (node.name, *narrowing)]
+    sums = [name for name in narrowing if name == lowered.accumulators.get(node.name)]
+    if sums and len(narrowing) == 1:  # the layer's own narrowing comes behind the accumulator that a user forced
+        narrowing = [r.name for r in graph.consumers[sums[0]] if isinstance(r.operator, Requantize)]
+    mine = [process for process in design.network.processes if process.node in (node.name, *sums, *narrowing)]
     cost = sum((kernel_estimate(process.kernel) for process in mine), Estimate())
     for process in mine:
         for name in process.outputs:
@@ -97,8 +100,8 @@ def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
         "execution": "spatial",
         "input_type": value_type(graph, node.inputs[0]),
         "weight_type": str(weights[1]) if weights else None,
-        "accumulator_type": str(type.fixed),
-        "output_type": value_type(graph, narrowing[0] if len(narrowing) == 1 else node.name),
+        "accumulator_type": value_type(graph, sums[0]) if sums else str(type.fixed),
+        "output_type": value_type(graph, narrowing[0] if len(narrowing) == 1 else sums[0] if sums else node.name),
         "input_shape": list(types[0].shape),
         "output_shape": list(type.shape),
         "parameters": node.operator.parameters(),
@@ -110,7 +113,8 @@ def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
         "lut": cost.lut,
         "pe": 1,
         "simd": 1,
-        "saturations": sum(lowered.saturations.get(name, 0) for name in narrowing),
+        "saturations": sum(lowered.saturations.get(name, 0) for name in {*sums, *narrowing}),
+        "weight_saturations": lowered.saturations.get(f"{node.name}/weights", 0),
         "relative_error": lowered.errors.get(node.layer, 0.0),
     }
     for process in mine:

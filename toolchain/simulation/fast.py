@@ -99,7 +99,8 @@ class FastEngine:
         if not stretch:
             return
         inside = frozenset(node.name for node in stretch)
-        renderer = Renderer(self.graph, inside)
+        # An observer wants every node's own value, so nothing goes into the node before it.
+        renderer = Renderer(self.graph, frozenset() if self._observed else inside)
         inputs = list(dict.fromkeys(name for node in stretch for name in node.inputs if name not in inside))
         names = {name: f"i{k}" for k, name in enumerate(inputs)}
         outputs: dict[str, str] = {}
@@ -113,7 +114,7 @@ class FastEngine:
             needed = self.graph.is_output(node.name) or any(
                 reader.name not in inside for reader in self.graph.consumers[node.name]
             )
-            if needed or (self._observed and not self._folded(node, renderer)):
+            if needed or self._observed:
                 outputs[node.name] = names[node.name]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
@@ -122,11 +123,6 @@ class FastEngine:
         model = renderer.model({name: names[name] for name in inputs}, outputs)
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._steps.append(_Session(session, tuple(inputs), tuple(outputs)))
-
-    def _folded(self, node: Node, renderer: Renderer) -> bool:
-        """Is the node's own value never computed, because its reader went into it?"""
-        reader = self.graph.sole_consumer(node.name)
-        return reader is not None and reader.name in renderer.taken_over
 
     def _last_uses(self) -> list[tuple[str, ...]]:
         kept = {output.value for output in self.graph.outputs}

@@ -63,7 +63,7 @@ class Simulator:
         return {name: chunks[0] if len(chunks) == 1 else np.concatenate(chunks) for name, chunks in parts.items()}
 
     def trace(self, x: Array | Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """Every node's raw integers, channels-last, from the reference engine (all rows at once)."""
+        """Every node's name and raw integers, channels-last, in execution order, by the simulator's own engine."""
         seen: list[tuple[str, Array]] = []
         inputs = check_inputs(self.graph, self._named(x))
         channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}
