@@ -1,5 +1,6 @@
 """The command line as a hostile user meets it: exit codes, one clear line, nothing left behind, never a traceback."""
 
+import contextlib
 import io
 import json
 import os
@@ -376,14 +377,11 @@ def test_damaged_array_files_are_never_a_traceback(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     damaged = [data[:end] for end in range(0, len(data), 3)]
     for at in range(len(data)):
-        for flip in (0x01, 0x20, 0x80):
-            damaged.append(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+        damaged += [data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :] for flip in (0x01, 0x20, 0x80)]
     for content in damaged:
         path.write_bytes(content)
-        try:
+        with contextlib.suppress(InputError):
             load_arrays(path, ["x"])
-        except InputError:
-            pass
 
 
 @pytest.mark.parametrize("kind", ["float16", "float64", "float128", "int8", "uint64", "bool", ">f4", ">i2"])
@@ -435,8 +433,10 @@ def test_simulate_and_its_files(place, monkeypatch):
     "arguments",
     [
         ["-o", "nowhere/y.npy"], ["-o", "folder"], ["-o", "/proc/y.npy"], ["-o", "a" * 300], ["-o", "net.onnx/y"],
-        ["-o", "y.npy", "--engine", "quick"], ["-o", "y.npy", "--trace", "project"], ["-o", "y.npy", "--trace", "x.npy"],
-        ["-o", "y.npy", "--trace", "nowhere/t"], ["-o", "y.npy", "--trace", "/proc/t"], ["-o", "folder", "--trace", "t"],
+        ["-o", "y.npy", "--engine", "quick"], ["-o", "y.npy", "--trace", "project"], ["-o", "y.npy", "--trace",
+        "x.npy"],
+        ["-o", "y.npy", "--trace", "nowhere/t"], ["-o", "y.npy", "--trace", "/proc/t"], ["-o", "folder", "--trace",
+        "t"],
     ],
 )  # fmt: skip
 def test_simulate_refuses_places(place, capsys, monkeypatch, arguments):
@@ -459,7 +459,8 @@ def test_no_project(place, capsys, monkeypatch, verb):
 # Verify, evaluate, report, build, boards.
 
 
-def test_verify_finds_a_changed_weight_and_says_both_numbers(place, capsys):
+def test_verify_finds_a_changed_weight_and_says_both_numbers(place, capsys, monkeypatch):
+    monkeypatch.setenv("CXXFLAGS", "-O0")
     path = place / "project/hls/src/constants.h"
     text = path.read_text()
     start = text.index("{", text.index("first")) + 1

@@ -233,8 +233,8 @@ def test_same_bytes_everywhere(made, tmp_path):
 def test_no_paths_and_no_times(made):
     for name, content in files_of(made).items():
         text = content.decode(errors="replace")
-        for word in (str(made), str(ROOT), "/tmp", "/root", "/home", os.uname().nodename):
-            assert word not in text or word in ("/home",), (name, word)
+        for word in (str(made), str(ROOT), "/tmp/", "/root/", os.uname().nodename):  # noqa: S108 - looked for, not used
+            assert word not in text, (name, word)
         if not name.endswith((".h", ".dat")):
             assert not re.search(r"\b20\d\d-\d\d-\d\d|\b\d\d:\d\d:\d\d\b", text), name
 
@@ -275,9 +275,10 @@ def test_damaged_files(project, made, tmp_path, name, capsys):
         line = whole[start : whole.index(b"\n", start)]
         harmless = b'"toolchain"' in line or whole[differing[0] : differing[0] + 1].isspace()
         # load() does not read the report; read_report() compares the checksum that program.json holds of it.
-        assert harmless or (
-            b"report" in whole[start - 20 : start + len(line)] and pytest.raises(ModelError, read_report, project)
-        ), line
+        if not harmless:
+            assert b"report" in whole[start - 20 : start + len(line)], line
+            with pytest.raises(ModelError):
+                read_report(project)
     verb = {"report.json": ["report", project]}.get(
         name, ["simulate", project, "--inputs", made / "x.npy", "-o", tmp_path / "y"]
     )
@@ -327,7 +328,7 @@ def test_forged_programs(project):
         try:
             load(project).simulator("reference").predict_raw(rows(2, 6))
         except ToolchainError:
-            pass
+            continue
 
 
 @pytest.mark.parametrize(

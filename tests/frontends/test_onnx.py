@@ -1,5 +1,6 @@
-"""ONNX files of every age, and hostile ones: read right, or refused with one clear error, nothing executed or leaked."""
+"""ONNX files of every age, and hostile ones: read right, or refused with one clear error; nothing runs or leaks."""
 
+import contextlib
 import os
 import time
 
@@ -16,6 +17,13 @@ from toolchain.frontends import read_graph
 from toolchain.project import load
 from toolchain.simulation import reference
 from toolchain.verification.csim import verify_hls
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Generated C++ is not optimized here: these designs compile longer than they run."""
+    monkeypatch.setenv("CXXFLAGS", "-O0")
+
 
 OPSETS = (6, 7, 8, 9, 10, 11, 12, 13, 15, 17, 18, 19, 21, onnx.defs.onnx_opset_version())
 
@@ -244,10 +252,8 @@ def test_flipped_bytes(tmp_path):
     for _ in range(400):
         at, flip = int(rng.integers(len(whole))), int(rng.integers(1, 256))
         path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
-        try:
+        with contextlib.suppress(ToolchainError):
             read_graph(path)
-        except ToolchainError:
-            pass
 
 
 @pytest.mark.parametrize(
@@ -303,9 +309,11 @@ def text(tensor):
 LIES = {
     "negative": lie_dims(-6, -5), "negative one": lie_dims(-1, 5), "huge": lie_dims(2**40, 2**40),
     "wraps to the right size": lie_dims(2**33, 2**33), "huge and empty": lie_dims(2**62, 0), "no rank": lie_dims(),
-    "other": lie_dims(5, 7), "one more": lie_dims(6, 5, 1), "short": lie_data(b"\0" * 119), "long": lie_data(b"\0" * 124),
+    "other": lie_dims(5, 7), "one more": lie_dims(6, 5, 1), "short": lie_data(b"\0" * 119),
+    "long": lie_data(b"\0" * 124),
     "empty": lie_data(b""), "double": lie_data(b"\0" * 120, TensorProto.DOUBLE), "type 0": lie_data(b"\0" * 120, 0),
-    "type 99": lie_data(b"\0" * 120, 99), "bool": lie_data(b"\1" * 30, TensorProto.BOOL), "no raw": no_raw, "text": text,
+    "type 99": lie_data(b"\0" * 120, 99), "bool": lie_data(b"\1" * 30, TensorProto.BOOL), "no raw": no_raw,
+    "text": text,
     "raw text": lie_data(b"a" * 30, TensorProto.STRING), "int4": lie_data(b"\1" * 14, TensorProto.INT4),
     "complex": lie_data(b"\0" * 240, TensorProto.COMPLEX64), "float8": lie_data(b"\1" * 29, TensorProto.FLOAT8E4M3FN),
 }  # fmt: skip
@@ -317,10 +325,8 @@ def test_lying_tensors(tmp_path, lie, constant):
     begin = time.monotonic()
     path = with_weights(tmp_path, LIES[lie], constant)
     if lie == "bool":
-        try:
+        with contextlib.suppress(ModelError):
             read_graph(path)
-        except ModelError:
-            pass
     else:
         with pytest.raises(ModelError):
             read_graph(path)
@@ -384,7 +390,8 @@ def inside(tmp_path):
 
 
 @pytest.mark.parametrize("constant", [False, True], ids=["initializer", "node"])
-@pytest.mark.parametrize("entries", [{"location": "w.bin", "length": 120}, {"location": "sub/w.bin", "offset": 8, "length": 120},
+@pytest.mark.parametrize("entries", [{"location": "w.bin", "length": 120}, {"location": "sub/w.bin", "offset": 8,
+    "length": 120},
                                      {"location": "./w.bin", "length": 120, "checksum": "x"}])  # fmt: skip
 def test_external_data_is_read(inside, entries, constant):
     graph = read_graph(external(inside, constant, **entries))
@@ -640,18 +647,22 @@ def test_odd_but_right_graphs(tmp_path, case):
     data = {"x": rows(5, 4)} | ({"y": rows(5, 2)} if case == "unused input" else {})
     try:
         project = compile_model(path, tmp_path / "p", calibrate=data)
-    except ToolchainError as error:
-        assert case in ("unused input", "input is output"), error
+    except ToolchainError:
+        if case not in ("unused input", "input is output"):
+            raise
         return
-    verify_hls(load(project.path), data)
+    if case != "chain of names":  # which the hostile names below build
+        verify_hls(load(project.path), data)
 
 
 # Names that reach generated C++, Tcl, Make, JSON and HTML.
 
-NAMES = ["nullptr", "constexpr", "concept", "requires", "co_await", "ap_int", "errno", "NULL", "assert", "stdin", "DCT_HLS",
+NAMES = ["nullptr", "constexpr", "concept", "requires", "co_await", "ap_int", "errno", "NULL", "assert", "stdin",
+    "DCT_HLS",
          "int", "x_axis", "frame", "bench", "size_t", "static_cast", "and_eq", "typeid", "std", "INT_MAX", "EOF",
          "a_config", "read_a", "main", "printf"]  # fmt: skip
-TEXTS = ['"; system("touch pwned"); //', "*/ #error x /*", "a\\\nb", "\\", "${PATH} $(touch pwned) `id`", "[exec touch pwned]",
+TEXTS = ['"; system("touch pwned"); //', "*/ #error x /*", "a\\\nb", "\\", "${PATH} $(touch pwned) `id`",
+    "[exec touch pwned]",
          "}{", "</script><b>", "naïve 名前 \u202e", "x' \"", "%n%s", "a\tb\r\nc", "??/", "-o", "../../x", "",
          "a" * 400, "é" * 150, "1", "__LINE__", "\u2028\u0085"]  # fmt: skip
 
@@ -681,7 +692,9 @@ def test_hostile_names_build_and_agree(tmp_path):
     assert agreement.values > 0
     assert not list(tmp_path.rglob("pwned"))
     assert run("report", tmp_path / "p", "--html", tmp_path / "r.html") == 0
-    assert "<b>" not in (tmp_path / "r.html").read_text().replace("<body>", "")
+    page = (tmp_path / "r.html").read_text()
+    assert "</script>" not in page
+    assert "&lt;/script&gt;" in page
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""FIFO depths, latency and interval, compared with a step-by-step simulation that knows nothing of how they are found."""
+"""FIFO depths, latency and interval, compared with a step-by-step simulation that is independent of the compiler's."""
 
 from functools import cache
 
@@ -68,15 +68,15 @@ def test_no_timing_deadlocks(design, name):
 
 
 def test_one_slot_less_is_felt(design):
-    """On the critical FIFO one slot less costs cycles; much less deadlocks, which the independent simulation notices."""
+    """On the critical FIFO one slot less costs cycles; a few less deadlock, and the simulation notices."""
     found, stream = design("skip"), "r_requantize_copy_2"
     depths = dict(found.timing.depths)
     most = run(found.network, {}).most[stream]
     assert depths[stream] >= found.timing.required[stream] > 2
-    endless = {other: 1 << 40 for other in depths}
+    endless = dict.fromkeys(depths, 1 << 40)
     assert run(found.network, {**endless, stream: most}).blocked == 0
     assert run(found.network, {**endless, stream: most - 1}).blocked > 0
-    shallow = {other: 2 for other in depths}
+    shallow = dict.fromkeys(depths, 2)
     run(found.network, {**shallow, **found.timing.required})
     low, high = 2, found.timing.required[stream]
     with pytest.raises(Deadlock):
@@ -93,7 +93,7 @@ def test_one_slot_less_is_felt(design):
 
 
 def test_stalling_pipelines_are_not_what_the_proof_is_about(design, tmp_path):
-    """A pipeline that freezes while it waits keeps finished words back and deadlocks: the tool must be told otherwise."""
+    """A pipeline that freezes while it waits keeps words back and deadlocks: the tool must be told otherwise."""
     found = design("skip")
     with pytest.raises(Deadlock):
         run(found.network, found.timing.depths, flushing=False)

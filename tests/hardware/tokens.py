@@ -1,4 +1,4 @@
-"""A step-by-step simulation of a dataflow design with bounded FIFOs: slow, simple, and independent of the compiler's."""
+"""A step-by-step simulation of a dataflow design with bounded FIFOs: slow, simple, independent of the compiler's."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Deadlock(Exception):
 
 @dataclass
 class Run:
-    """Cycles until the last word of each frame was written, cycles spent blocked by a full FIFO, most words per FIFO."""
+    """Cycles until each frame was done, cycles spent in front of a full FIFO, most words in each."""
 
     finished: list[int] = field(default_factory=list)
     blocked: int = 0
@@ -83,8 +83,6 @@ def run(
                     words[name] += 1
                     result.most[name] = max(result.most[name], before[name] + 1)
                 moved = True
-                if machine.frame == frames or machine.at == 0:
-                    last = cycle
             moved = moved or bool(machine.flight)
             if ready and not empty:
                 for name in wanted:

@@ -7,8 +7,8 @@ from toolchain.errors import PassError, ToolchainError
 from toolchain.ir import Constant, FixedType, Graph, Input, Node, Output, RealType, TensorType
 from toolchain.ops.add import Add
 from toolchain.ops.gemm import Gemm
-from toolchain.ops.table import Sigmoid
 from toolchain.ops.quantize import Quantize
+from toolchain.ops.table import Sigmoid
 
 X = Input("x", RealType((3,)), (0,))
 

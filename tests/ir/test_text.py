@@ -19,7 +19,8 @@ from toolchain.ops.table import Sigmoid
 from toolchain.passes import pipeline
 from toolchain.project import load
 
-NAMES = ["plain", 'quo"te', "new\nline", "car\rriage", "back\\slash", "}", "{", "]): {", "ünï 名前", "\u2028\u2029\x85", "",
+NAMES = ["plain", 'quo"te', "new\nline", "car\rriage", "back\\slash", "}", "{", "]): {", "ünï 名前", "\u2028\u2029\x85",
+    "",
          " ", '" = Gemm(', "program", "input ", "\0", "\x1b[0m", "😀", "a" * 5000]  # fmt: skip
 
 
@@ -130,19 +131,25 @@ def test_a_damaged_line_is_named(program):
             assert f"line {number + 1} " in said or "type" in said, (damaged, said)
 
 
+REST = '"weight_type": null, "fractions": [], "geometry": []} layer "l": real[3]'
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        '"y" = NoSuch("x") {} layer "l": real[3]', '"y" = Sigmoid("x") {"a": 1} layer "l": real[3]', '"y" = Sigmoid("x") [] layer "l": real[3]',
-        '"y" = Sigmoid("x" {} layer "l": real[3]', '"y" = Sigmoid("x") {} layer 3: real[3]', '"y" = Sigmoid(3) {} layer "l": real[3]',
+        '"y" = NoSuch("x") {} layer "l": real[3]', '"y" = Sigmoid("x") {"a": 1} layer "l": real[3]',
+        '"y" = Sigmoid("x") [] layer "l": real[3]',
+        '"y" = Sigmoid("x" {} layer "l": real[3]', '"y" = Sigmoid("x") {} layer 3: real[3]',
+        '"y" = Sigmoid(3) {} layer "l": real[3]',
         '"y" = Sigmoid("x") {} layer "l"', '"y" = __class__("x") {} layer "l": real[3]', 'output "y" = "x" axes [a]',
         'output "y" = "x" axes 3', 'output "y" = "x"', 'input "z": float[3] axes [0]', 'input "z": real[3] axes [[0]]',
-        'input "z": real[3] axes [0] more', 'input z: real[3] axes [0]', 'input "z": fixed<0,0>[3] in [0, 0] axes [0]',
+        'input "z": real[3] axes [0] more', "input z: real[3] axes [0]", 'input "z": fixed<0,0>[3] in [0, 0] axes [0]',
         'input "z": fixed<8,8>[3] in [0, 999] axes [0]', 'input "z": fixed<8,8>[3] in [0, 1] points [1, 2] axes [0]',
-        '"y" = Gemm("x") {"weights": {"constant": 0}, "bias": {"constant": -1}, "weight_type": null, "fractions": [], "geometry": []} layer "l": real[3]',
-        '"y" = Gemm("x") {"weights": {"constant": true}, "bias": 3, "weight_type": null, "fractions": [], "geometry": []} layer "l": real[3]',
-        '"y" = Gemm("x") {"weights": {"array": [[1], [2, 3]], "real": true}, "bias": 3, "weight_type": null, "fractions": [], "geometry": []} layer "l": real[3]',
-        '"y" = Transpose("x") {"axes": "01"} layer "l": real[3]', '"y" = Transpose("x") {"axes": [0.0]} layer "l": real[3]',
+        '"y" = Gemm("x") {"weights": {"constant": 0}, "bias": {"constant": -1}, ' + REST,
+        '"y" = Gemm("x") {"weights": {"constant": true}, "bias": 3, ' + REST,
+        '"y" = Gemm("x") {"weights": {"array": [[1], [2, 3]], "real": true}, "bias": 3, ' + REST,
+        '"y" = Transpose("x") {"axes": "01"} layer "l": real[3]',
+        '"y" = Transpose("x") {"axes": [0.0]} layer "l": real[3]',
         "garbage", "\x00", "{}", '"' + "[" * 5000, '"y" = Transpose("x") {"axes": ' + "[" * 100_000,
     ],
 )  # fmt: skip

@@ -54,7 +54,8 @@ def data_width(tensor):
     return next(w for w in range(1, 65) if limits(w, signed)[0] <= low and high <= limits(w, signed)[1])
 
 
-@given(st.lists(st.tuples(st.sampled_from(ROLES), st.integers(1, 64), st.booleans(), st.lists(st.integers(0, 4), max_size=4)),
+@given(st.lists(st.tuples(st.sampled_from(ROLES), st.integers(1, 64), st.booleans(), st.lists(st.integers(0, 4),
+    max_size=4)),
                 max_size=6), st.integers(0, 99))  # fmt: skip
 @settings(max_examples=100)
 def test_any_list_of_tensors(specs, seed):
@@ -126,7 +127,8 @@ FORGED = {
     "role": head(1) + DESCRIPTOR.pack(9, 8, 0, 1) + struct.pack("<I", 1) + b"\0",
     "left over": head(1) + DESCRIPTOR.pack(0, 8, 0, 1) + struct.pack("<I", 1) + b"\0\0",
     "too short": head(1) + DESCRIPTOR.pack(0, 8, 0, 1) + struct.pack("<I", 2) + b"\0",
-    "version": HEADER.pack(b"DCTW", 2, 0, 0), "zero": HEADER.pack(b"DCTW", 1, 7, 0), "magic": HEADER.pack(b"DCTX", 1, 0, 0),
+    "version": HEADER.pack(b"DCTW", 2, 0, 0), "zero": HEADER.pack(b"DCTW", 1, 7, 0), "magic": HEADER.pack(b"DCTX", 1,
+    0, 0),
 }  # fmt: skip
 
 

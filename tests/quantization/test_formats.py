@@ -71,7 +71,8 @@ def test_a_sample_keeps_the_extremes():
 @pytest.mark.parametrize(
     ("values", "width", "fraction"),
     [
-        (np.arange(256.0), 8, 0), (np.arange(256) / 256, 8, 8), (np.arange(256) / 255, 8, None), (np.arange(257.0), 8, None),
+        (np.arange(256.0), 8, 0), (np.arange(256) / 256, 8, 8), (np.arange(256) / 255, 8, None), (np.arange(257.0), 8,
+        None),
         (np.arange(-128, 128) / 128, 8, 7), (np.arange(-128, 129) / 128, 8, None), (np.arange(0.0, 256, 4), 8, -2),
         (np.arange(256) / 256, 10, 8), (np.array([0.0, 0.1]), 24, None), (np.array([0.5, 3.25]), 4, 2),
         (np.array([1e-9]), 8, None), (np.array([2.0**30]), 8, None), (np.array([1e300]), 8, None),

@@ -246,7 +246,8 @@ def test_more_bits_are_closer(tmp_path, bits):
     wanted = reference.evaluate(graph, {"x": x.astype(np.float64)}, lambda name, v: values.update({name: v}))["second"]
     error = np.sqrt(np.square(project.simulator().predict(x) - wanted).mean()) / wanted.std()
     assert error < {2: 1.5, 3: 0.6, 8: 0.03, 16: 2e-4}[bits]
-    assert all(FixedType.parse(l["weight_type"]).width == bits for l in project.report["layers"] if l["weight_type"])
+    types = [layer["weight_type"] for layer in project.report["layers"] if layer["weight_type"]]
+    assert all(FixedType.parse(type).width == bits for type in types)
 
 
 def test_report_is_the_same_data_as_the_program(tmp_path):

@@ -20,7 +20,6 @@ from toolchain.ops.requantize import Requantize
 from toolchain.project import load
 from toolchain.simulation import reference
 from toolchain.simulation.fast import DOUBLE_LIMIT, FastEngine, _Session
-from toolchain.simulation.render import FLOAT_LIMIT
 from toolchain.simulation.simulator import Simulator
 
 

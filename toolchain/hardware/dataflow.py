@@ -5,7 +5,7 @@ never fill, step s happens at cycle s + max over the reads r up to s of (arrival
 words that lie in a FIFO at once is its occupancy.
 
 Depths. A FIFO whose reader has no other input gets its occupancy, at most SMOOTHING words: if it fills, its writer
-waits, which costs a few cycles and nothing else. Where a process reads several streams (an addition behind a skip
+waits, which costs cycles and nothing else. Where a process reads several streams (an addition behind a skip
 connection), one of them may have to hold all that a common ancestor had to emit before the other stream's first word
 could exist. Counting words on the static schedules gives that number exactly and without timing: with W(k) the steps
 of the ancestor that word k of stream B needs, stream A holds at most max over k of |words of A that need no more than

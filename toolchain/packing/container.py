@@ -16,6 +16,7 @@ Real constants do not occur: a program holds integers only.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections import Counter
@@ -80,22 +81,11 @@ def unpack(data: bytes) -> list[Tensor]:
     (checksum,) = struct.unpack_from("<I", data, len(data) - 4)
     if zlib.crc32(data[:-4]) != checksum:
         raise ModelError("is damaged (checksum)", where="weights.bin", fix="Compile the model again.")
-    at, end = HEADER.size, len(data) - 4
-    shapes = []
-    for _ in range(count):
-        if at + DESCRIPTOR.size > end:
-            raise ModelError("is damaged (descriptors)", where="weights.bin")
-        role, width, signed, rank = DESCRIPTOR.unpack_from(data, at)
-        at += DESCRIPTOR.size
-        if role >= len(ROLES) or not 1 <= width <= 64 or signed > 1 or rank > MAX_RANK or at + 4 * rank > end:
-            raise ModelError("is damaged (descriptors)", where="weights.bin")
-        shapes.append((ROLES[role], width, bool(signed), struct.unpack_from(f"<{rank}I", data, at)))
-        at += 4 * rank
+    end = len(data) - 4
+    shapes, at = _descriptors(data, count, end)
     tensors = []
     for role_name, width, is_signed, shape in shapes:
-        size = 1
-        for d in shape:
-            size *= d
+        size = math.prod(shape)
         length = -(-size * width // 8)
         if at + length > end:
             raise ModelError("is damaged (payload)", where="weights.bin")
@@ -111,6 +101,21 @@ def unpack(data: bytes) -> list[Tensor]:
     if at != end:
         raise ModelError("is damaged (length)", where="weights.bin")
     return tensors
+
+
+def _descriptors(data: bytes, count: int, end: int) -> tuple[list[tuple[str, int, bool, tuple[int, ...]]], int]:
+    """Role, width, signedness and shape of each tensor, and where the first payload begins."""
+    at, shapes = HEADER.size, []
+    for _ in range(count):
+        if at + DESCRIPTOR.size > end:
+            raise ModelError("is damaged (descriptors)", where="weights.bin")
+        role, width, signed, rank = DESCRIPTOR.unpack_from(data, at)
+        at += DESCRIPTOR.size
+        if role >= len(ROLES) or not 1 <= width <= 64 or signed > 1 or rank > MAX_RANK or at + 4 * rank > end:
+            raise ModelError("is damaged (descriptors)", where="weights.bin")
+        shapes.append((ROLES[role], width, bool(signed), struct.unpack_from(f"<{rank}I", data, at)))
+        at += 4 * rank
+    return shapes, at
 
 
 def _pack_bits(array: Array, width: int) -> bytes:

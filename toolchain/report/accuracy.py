@@ -14,6 +14,7 @@ from toolchain.ir import Array
 from toolchain.progress import Progress
 from toolchain.project import load
 from toolchain.simulation.arrays import load_arrays
+from toolchain.simulation.simulator import check_inputs
 
 
 def evaluate_project(
@@ -21,7 +22,7 @@ def evaluate_project(
 ) -> dict[str, float | int]:
     """Share of rows whose largest output is the labelled class (ties go to the first), and agreement with the model."""
     loaded = load(project)
-    arrays = load_arrays(inputs, [given.name for given in loaded.graph.inputs])
+    arrays = check_inputs(loaded.graph, load_arrays(inputs, [given.name for given in loaded.graph.inputs]))
     wanted = load_arrays(labels, ["labels"])["labels"]
     rows = len(next(iter(arrays.values())))
     if wanted.shape != (rows,) or wanted.dtype.kind not in "iu":

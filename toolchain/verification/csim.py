@@ -89,10 +89,19 @@ def _streams(folder: Path, graph: Graph) -> dict[str, str]:
             raise ValueError
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         raise ModelError("is damaged", where=str(folder / "trace.json"), fix="Compile the model again.") from None
-    wanted = {node.name for node in graph.nodes if not isinstance(node.operator, Reshape)}
-    if set(content) != wanted or len(set(content.values())) != len(wanted):
-        raise ModelError(
-            "belongs to another program than program.json", where=str(folder), fix="Compile the model again."
+    wanted = [node.name for node in graph.nodes if not isinstance(node.operator, Reshape)]
+    if len(set(content.values())) != len(content):
+        raise ModelError("is damaged", where=str(folder / "trace.json"), fix="Compile the model again.")
+    different = [name for name in wanted if name not in content] + [name for name in content if name not in wanted]
+    if different:
+        there = different[0] in content
+        raise MismatchError(
+            different[0],
+            (),
+            "no such layer" if there else "this layer",
+            "one" if there else "none",
+            where=str(folder),
+            fix="The folder belongs to another program than program.json.",
         )
     return dict(content)
 
