@@ -88,9 +88,10 @@ def rows(*shape: int, seed: int = 5) -> np.ndarray:
 
 
 def run(*arguments: object) -> int:
-    """`toolchain ...` in this process; returns the exit code. An exception that is a bug comes through."""
+    """`toolchain ...` in this process; returns the exit code, which must not be that of a bug."""
     with pytest.raises(SystemExit) as left:
         main([str(argument) for argument in arguments])
+    assert left.value.code != os.EX_SOFTWARE
     return left.value.code if isinstance(left.value.code, int) else 1
 
 

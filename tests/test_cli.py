@@ -84,6 +84,21 @@ def test_process_exit_codes(place):
     assert done.stdout.strip() == cli.__version__
 
 
+def test_a_bug_is_no_difference_of_a_verification(capsys, monkeypatch):
+    """Exit code 1 is what `verify` says about integers; an exception that nobody expected has a code of its own."""
+
+    def broken(*_):
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("toolchain.report.tables.board_list", broken)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["boards"])
+    assert left.value.code == os.EX_SOFTWARE == 70
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "ZeroDivisionError: surprise" in said
+
+
 def test_closed_pipe_is_no_traceback(place):
     argv = f"{sys.executable} -m toolchain report project --json | head -c 1"
     done = subprocess.run(

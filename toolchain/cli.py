@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -278,7 +279,10 @@ def print_error(error: ToolchainError) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command and leaves with its exit code: errors of the user's input are one line, never a traceback."""
+    """Runs the command and leaves with its exit code: errors of the user's input are one line, never a traceback.
+
+    Only a bug of ours prints one, and leaves with EX_SOFTWARE (70).
+    """
     try:
         code = app(arguments, standalone_mode=False) or 0
     except ToolchainError as error:
@@ -297,8 +301,10 @@ def main(arguments: list[str] | None = None) -> None:
         err.print(f"error: {printable(f'{place}{error.strerror or error}')}", soft_wrap=True)
         code = 2
     except Exception as error:
-        if not hasattr(error, "format_message"):  # how the argument parser says that a command line is wrong
-            raise
-        err.print(f"error: {error.format_message()}", markup=False, soft_wrap=True)
-        code = 2
+        if hasattr(error, "format_message"):  # how the argument parser says that a command line is wrong
+            err.print(f"error: {error.format_message()}", markup=False, soft_wrap=True)
+            code = 2
+        else:  # a bug of ours; Python's own exit code for it, 1, says that a verification found a difference
+            traceback.print_exc()
+            code = os.EX_SOFTWARE
     sys.exit(code)

@@ -18,6 +18,7 @@ from toolchain.hardware.board import Board, load_board
 from toolchain.hardware.dataflow import PIPELINE, simulate
 from toolchain.hardware.folding import fold
 from toolchain.hardware.network import build_network
+from toolchain.hardware.resources import Estimate, connections_estimate, exceeded, network_estimate
 from toolchain.ir import Array, Graph
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
@@ -30,6 +31,8 @@ from toolchain.simulation import reference
 from toolchain.simulation.arrays import load_arrays
 from toolchain.simulation.simulator import check_inputs
 
+ATTEMPTS = 5
+"""Foldings that are tried until the whole design fits."""
 TEST_FRAMES = 8
 """Rows of the calibration data that the test bench gets."""
 CLOCK_LIMITS = (10.0, 900.0)
@@ -135,11 +138,17 @@ def make_design(
     graph: Graph, board: Board, clock_mhz: float, configuration: Configuration, interval: int = 0
 ) -> Design:
     """Foldings, processes, streams and FIFO depths for a program on a board."""
-    network = build_network(
-        graph, fold(graph, board.resources, configuration, max(interval - PIPELINE, interval and 1))
-    )
-    timing = simulate(network)
-    return Design(graph, network.with_depths(timing.depths), timing, board, clock_mhz)
+    steps = max(interval - PIPELINE, 1) if interval else 0
+    reserved = Estimate()
+    for _ in range(ATTEMPTS):
+        network = build_network(graph, fold(graph, board.resources, configuration, steps, reserved))
+        timing = simulate(network)
+        network = network.with_depths(timing.depths)
+        if not exceeded(network_estimate(network), board.resources):
+            break
+        # The folding counted the kernels only: once more, with room for what joins them.
+        reserved = connections_estimate(network)
+    return Design(graph, network, timing, board, clock_mhz)
 
 
 def project_files(model: str, design: Design, lowered: Lowered, data: Mapping[str, Array], interval: int = 0) -> Files:

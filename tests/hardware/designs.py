@@ -37,6 +37,18 @@ def skip() -> Model:
     return m
 
 
+def residual(blocks: int, channels: int) -> Model:
+    """Residual blocks in a row."""
+    m = Model()
+    a = m.input("x", "N", channels, 8, 8)
+    for k in range(blocks):
+        b = m.add("Conv", a, m.noise(channels, channels, 3, 3), name=f"a{k}", pads=[1, 1, 1, 1])
+        b = m.add("Conv", m.add("Relu", b), m.noise(channels, channels, 3, 3), name=f"b{k}", pads=[1, 1, 1, 1])
+        a = m.add("Relu", m.add("Add", a, b, name=f"add{k}"))
+    m.output(a)
+    return m
+
+
 def inception() -> Model:
     """Four branches of different depth into one concatenation, two of them joined once more; two outputs."""
     m = Model()

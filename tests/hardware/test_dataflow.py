@@ -7,7 +7,7 @@ import pytest
 
 from tests.hardware.designs import DESIGNS, design_of
 from tests.hardware.tokens import Deadlock, run
-from tests.small import dense, rows
+from tests.small import Model, dense, rows
 from tests.small import run as command
 from toolchain.codegen.kernel import pattern_steps
 
@@ -130,3 +130,24 @@ def test_every_word_that_is_written_is_read(design, name):
             read[stream] = len(steps)
     for stream, port in ((name, s.port) for name, s in network.streams.items()):
         assert written[stream] == read[stream] == port.words
+
+
+def crossed() -> Model:
+    """Each of two inputs goes directly into one concatenation and through a convolution into the other."""
+    m = Model()
+    for name in "ab":
+        m.input(name, "N", 8, 12, 12)
+    a, b = (m.add("Conv", name, m.noise(8, 8, 3, 3), name=f"c{name}", pads=[1, 1, 1, 1]) for name in "ab")
+    m.output(m.add("Concat", "a", b, name="ya", axis=2))
+    m.output(m.add("Concat", "b", a, name="yb", axis=2))
+    return m
+
+
+@pytest.mark.parametrize("interval", [0, 20_000])
+def test_inputs_that_cross_do_not_deadlock(tmp_path, interval):
+    """There is no common ancestor to count from, so that where they meet a FIFO holds a whole frame."""
+    found = design_of(crossed(), tmp_path, interval, "pynq-z2")
+    run(found.network, found.timing.depths, frames=2)
+    shallow = {name: min(depth, 32) for name, depth in found.timing.depths.items()}
+    with pytest.raises(Deadlock):
+        run(found.network, shallow, frames=2)

@@ -15,6 +15,7 @@ from toolchain.ir.window import Window
 from toolchain.ops.add import Add
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
+from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
 from toolchain.project import load
@@ -277,3 +278,29 @@ def test_entry_rounds_half_up_and_saturates():
     wanted = [min(max(int((Fraction(float(v)) * 16 + Fraction(1, 2)).__floor__()), -128), 127) for v in values]
     for engine in ("fast", "reference"):
         assert Simulator(graph, engine).predict_raw(values[:, None])[:, 0].tolist() == wanted
+
+
+@pytest.mark.parametrize("inputs", [512, 1024, 2048])
+def test_the_half_in_the_bias_is_part_of_the_bound(inputs):
+    """The sums stay below 2**24 and so does the result with its half, but not the partial sums with the half on top."""
+    weights = np.zeros((inputs, 4), np.int64)
+    weights[: inputs // 2] = 61_684 // (inputs // 2)
+    weights[0] += 61_684 - weights[: inputs // 2, 0].sum()
+    weights[inputs // 2 : inputs // 2 + 4] = -1
+    linear = gemm(weights, [239] * 4, 32)
+    type = TensorType((inputs,), 8, False, (0,), 255, 255)
+    narrow = Requantize.between(linear.ranges(type), FixedType(8, 29, True, Rounding.RND, Overflow.SAT))
+    assert linear.bound(type) < 1 << 24 > narrow.bound(linear.ranges(type))
+    nodes = (Node("y", linear, ("x",), "y"), Node("r", narrow, ("y",), "r"))
+    graph = Graph("g", (Input("x", type, (0,)),), nodes, (Output("r", "r", (0,)),))
+    x = {"x": np.full((8, inputs), 255)}
+    assert np.array_equal(FastEngine(graph).evaluate(x)["r"], reference.evaluate(graph, x)["r"])
+
+
+def test_padding_beyond_the_kernel():
+    """ONNX Runtime refuses a MaxPool padded by its kernel size or more, which dilation makes sensible."""
+    pool = MaxPool(Window((2, 2), (1, 1), (4, 4), (2, 2, 2, 2)))
+    given = raw_input("x", (6, 6, 2), FixedType(8, 8))
+    graph = Graph("g", (given,), (Node("y", pool, ("x",), "y"),), (Output("y", "y", (0, 1, 2)),))
+    x = {"x": np.random.default_rng(5).integers(-128, 128, (4, 6, 6, 2))}
+    assert np.array_equal(FastEngine(graph).evaluate(x)["y"], reference.evaluate(graph, x)["y"])

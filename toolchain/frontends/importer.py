@@ -93,8 +93,11 @@ class Importer:
     def is_constant(self, node: OnnxNode, index: int) -> bool:
         return node.has(index) and node.inputs[index] in self.constants
 
-    def constant(self, node: OnnxNode, index: int, what: str) -> Array:
-        """A constant input; UnsupportedOperator when it is computed by the network."""
+    def constant(self, node: OnnxNode, index: int, what: str, infinite: bool = False) -> Array:
+        """A constant input, with infinities only where `infinite` allows them.
+
+        Raises UnsupportedOperator when it is computed by the network.
+        """
         if not node.has(index):
             raise ModelError(f"input {index} ({what}) is missing")
         array = self.constants.get(node.inputs[index])
@@ -102,8 +105,9 @@ class Importer:
             raise UnsupportedOperator(f"{what} is computed by the network, only constants are supported")
         if array.dtype.kind not in "fiub":
             raise UnsupportedOperator(f"{what} holds elements of type {array.dtype}, numbers are needed")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelError(f"{what} ({node.inputs[index]!r}) holds NaN or infinity", fix="Train or export again.")
+        if array.dtype.kind == "f" and not (~np.isnan(array) if infinite else np.isfinite(array)).all():
+            found = "NaN" if infinite else "NaN or infinity"
+            raise ModelError(f"{what} ({node.inputs[index]!r}) holds {found}", fix="Train or export again.")
         return array
 
     def integers(self, node: OnnxNode, index: int, attribute: str, default: list[int] | None) -> list[int] | None:

@@ -10,7 +10,9 @@ connection), one of them may have to hold all that a common ancestor had to emit
 could exist. Counting words on the static schedules gives that number exactly and without timing: with W(k) the steps
 of the ancestor that word k of stream B needs, stream A holds at most max over k of |words of A that need no more than
 W(k)| - k words when B's word k is awaited. A FIFO of that depth can never be what the ancestor waits for while B is
-empty, so the design cannot deadlock. These FIFOs get the larger of that number and their occupancy.
+empty, so the design cannot deadlock. These FIFOs get the larger of that number and their occupancy. Streams from
+different inputs of the design have no common ancestor, and the host may serve one input before the other: where they
+meet, each FIFO holds a whole frame, so that nothing in front of it ever waits for space.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def simulate(network: Network) -> Timing:
     """Runs one frame through the design and chooses the FIFO depths."""
     plans = [_plan(process) for process in network.processes]
     latency, occupancy = _run(network, plans)
-    required = _required_depths(plans)
+    required = _required_depths(network, plans)
     depths = {
         name: max(MINIMUM_DEPTH, required[name], words)
         if name in required
@@ -116,9 +118,16 @@ def _occupancy(arrivals: Times, reads: Times) -> int:
     return int((np.arange(1, len(arrivals) + 1) - gone).max(initial=0))
 
 
-def _required_depths(plans: list[_Plan]) -> dict[str, int]:
+def _required_depths(network: Network, plans: list[_Plan]) -> dict[str, int]:
     """The words that each stream into a process of several inputs must be able to hold."""
     required = {name: MINIMUM_DEPTH for plan in plans if len(plan.process.inputs) > 1 for name in plan.process.inputs}
+    sources: dict[str, frozenset[str]] = {}
+    for plan in plans:
+        names = plan.process.inputs
+        met = frozenset[str]().union(*(sources.get(name, frozenset([name])) for name in names))
+        sources.update(dict.fromkeys(plan.process.outputs, met))
+        if len(names) > 1 and len(met) > 1:
+            required.update({name: network.streams[name].port.words for name in names})
     for position, plan in enumerate(plans):
         if len(plan.process.outputs) > 1:
             _count_from(plans, position, required)

@@ -14,7 +14,7 @@ from toolchain.codegen.kernel import Folding
 from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
 from toolchain.hardware.network import WORD_BITS, lane_bits
-from toolchain.hardware.resources import Estimate, kernel_estimate
+from toolchain.hardware.resources import Estimate, exceeded, kernel_estimate
 from toolchain.ir import Graph, Node, TensorType
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -24,8 +24,6 @@ from toolchain.quantization.configuration import Configuration, LayerConfigurati
 
 UNROLL = 4096
 """HLS refuses to unroll or partition further."""
-DSP_SHARE, BRAM_SHARE, LUT_SHARE = 0.9, 0.9, 0.8
-"""How much of the part a design may take; the rest is routing and the processing system's interconnect."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,17 @@ def _matrix(columns: int, rows: int) -> Iterable[Folding]:
                 yield Folding(simd, pe)
 
 
-def fold(graph: Graph, resources: Resources, configuration: Configuration, interval: int = 0) -> dict[str, Folding]:
+def fold(
+    graph: Graph,
+    resources: Resources,
+    configuration: Configuration,
+    interval: int = 0,
+    reserved: Estimate = Estimate(),
+) -> dict[str, Folding]:
     """A folding for every node but reshapes. `interval` > 0 asks for no more than that many cycles a frame, cheaply.
 
-    When nothing fits, the smallest design is returned; the caller's estimate shows what binds.
+    `reserved` is what the rest of the design takes of the part: FIFOs, forks, the bus. When nothing fits, the smallest
+    design is returned; the caller's estimate shows what binds.
     """
     nodes = [node for node in graph.nodes if not isinstance(node.operator, Quantize | Reshape)]
     linear = {node.layer for node in nodes if isinstance(node.operator, Conv | Gemm)}
@@ -124,12 +129,7 @@ def fold(graph: Graph, resources: Resources, configuration: Configuration, inter
         return {name: next(o for o in choices if o.steps <= target) for name, choices in table.items()}
 
     def fits(target: int) -> bool:
-        total = sum((option.cost for option in chosen(target).values()), Estimate())
-        return (
-            total.dsp <= DSP_SHARE * resources.dsp
-            and total.bram36 <= BRAM_SHARE * resources.bram36
-            and total.lut <= LUT_SHARE * resources.lut
-        )
+        return not exceeded(sum((option.cost for option in chosen(target).values()), reserved), resources)
 
     low, high = 0, len(targets) - 1
     while low < high:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolchain.codegen.kernel import Cost, Kernel
+from toolchain.hardware.board import Resources
 from toolchain.hardware.network import Network
 
+DSP_SHARE, BRAM_SHARE, LUT_SHARE = 0.9, 0.9, 0.8
+"""How much of the part a design may take; the rest is routing and the processing system's interconnect."""
 LUTRAM_WORDS = 64
 """Memories up to this depth are built from LUTs."""
 PROCESS_LUT = 120
 """Control logic of one pipelined loop with its stream handshakes."""
+CONNECTIONS = ("axis.h", "fork.h", "repack.h")
 NARROW = 3
 """A multiplier with an operand of so few bits goes into LUTs."""
 
@@ -26,6 +30,16 @@ class Estimate:
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(self.dsp + other.dsp, self.bram36 + other.bram36, self.lut + other.lut, self.ff + other.ff)
+
+
+def exceeded(total: Estimate, resources: Resources) -> dict[str, tuple[float, float]]:
+    """The resources of which a design takes more than it may, as (used, limit); empty when it fits."""
+    limits = {
+        "dsp": (total.dsp, DSP_SHARE * resources.dsp),
+        "bram36": (total.bram36, BRAM_SHARE * resources.bram36),
+        "lut": (total.lut, LUT_SHARE * resources.lut),
+    }
+    return {name: (used, limit) for name, (used, limit) in limits.items() if used > limit}
 
 
 def multiplier(a: int, b: int) -> Estimate:
@@ -72,11 +86,18 @@ def fifo_estimate(depth: int, bits: int) -> Estimate:
     return memory(depth, bits) + Estimate(lut=40, ff=40)
 
 
-def network_estimate(network: Network) -> Estimate:
-    """The whole design, FIFOs included."""
+def connections_estimate(network: Network) -> Estimate:
+    """What joins the operators' kernels: FIFOs, forks, changes of lanes, and the bus."""
     total = Estimate()
     for process in network.processes:
-        total += kernel_estimate(process.kernel)
+        if process.kernel.header in CONNECTIONS:
+            total += kernel_estimate(process.kernel)
     for stream in network.streams.values():
         total += fifo_estimate(stream.depth, stream.port.bits)
     return total
+
+
+def network_estimate(network: Network) -> Estimate:
+    """The whole design."""
+    kernels = (kernel_estimate(one.kernel) for one in network.processes if one.kernel.header not in CONNECTIONS)
+    return sum(kernels, connections_estimate(network))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -52,3 +53,15 @@ class Constant:
 
     def __repr__(self) -> str:
         return f"Constant({self.array.dtype}{list(self.shape)})"
+
+
+def bordered(values: Array, before: Sequence[int], after: Sequence[int], fill: float) -> Array:
+    """The array with `before[i]` and `after[i]` elements of `fill` on both sides of axis i.
+
+    Python integers get a Python integer around them: `numpy.pad` would put an int64 there, whose sums wrap.
+    """
+    shape = tuple(b + size + a for b, size, a in zip(before, values.shape, after, strict=True))
+    result = np.empty(shape, dtype=values.dtype)
+    result.fill(fill if values.dtype.kind == "f" else int(fill))
+    result[tuple(slice(b, b + size) for b, size in zip(before, values.shape, strict=True))] = values
+    return result

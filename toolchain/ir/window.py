@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolchain.errors import ModelError
-from toolchain.ir.constant import Array
+from toolchain.ir.constant import Array, bordered
 from toolchain.ir.types import Shape
 
 Pair = tuple[int, int]
@@ -60,7 +60,7 @@ class Window:
         """(N, H, W, C) to a view (N, rows, columns, kernel rows, kernel columns, C); outside lies `padding`."""
         top, left, bottom, right = self.pads
         if self.is_padded:
-            values = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=padding)
+            values = bordered(values, (0, top, left, 0), (0, bottom, right, 0), padding)
         view = np.lib.stride_tricks.sliding_window_view(values, self.extent, axis=(1, 2))
         view = view[:, :: self.strides[0], :: self.strides[1], :, :: self.dilations[0], :: self.dilations[1]]
         return view.transpose(0, 1, 2, 4, 5, 3)

@@ -10,9 +10,9 @@ import numpy as np
 
 from toolchain.codegen.elementwise import elementwise
 from toolchain.codegen.kernel import Cost, Folding, Kernel
-from toolchain.errors import UnsupportedOperator
+from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
-from toolchain.ops.affine import import_affine
+from toolchain.ops.affine import add_affine, import_affine
 from toolchain.ops.base import Operator, Sample, importer, operator
 
 if TYPE_CHECKING:
@@ -99,9 +99,22 @@ def import_add(importing: Importer, node: OnnxNode) -> None:
 
 @importer("Sum")
 def import_sum(importing: Importer, node: OnnxNode) -> None:
-    """A chain of additions."""
-    value = importing.value(node, 0)
-    for index in range(1, len(node.inputs)):
-        part = f"term{index}" if index < len(node.inputs) - 1 else ""
+    """A chain of additions; constant terms are one offset at its end."""
+    computed = [k for k in range(len(node.inputs)) if not importing.is_constant(node, k)]
+    constants = [k for k in range(len(node.inputs)) if importing.is_constant(node, k)]
+    if not computed:
+        raise UnsupportedOperator("adds constants only")
+    value = importing.value(node, computed[0])
+    for place, index in enumerate(computed[1:], 1):
+        part = f"term{place}" if place < len(computed) - 1 or constants else ""
         value = importing.add(node, Add(), value, importing.value(node, index), part=part)
+    if constants:
+        offset = np.zeros(1)
+        for index in constants:
+            term = importing.constant(node, index, "a term").astype(float)
+            try:
+                offset = offset + term
+            except ValueError:
+                raise ModelError(f"has terms whose shapes do not fit, {list(term.shape)} is one") from None
+        value = add_affine(importing, node, value, np.ones(1), offset)
     importing.bind(node, value)

@@ -49,14 +49,16 @@ class Affine(Operator):
 
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs
-        ends = [self.scale.array * end + self.offset.array for end in (given.low, given.high)]
+        scale, offset = self.scale.array.astype(object), self.offset.array.astype(object)
+        ends = [scale * end + offset for end in (given.low, given.high)]
         low, high = min(int(e.min()) for e in ends), max(int(e.max()) for e in ends)
         points = tuple(f + given.fraction for f in self.fractions)
         return TensorType.holding(self.shape(given.shape), low, high, points)
 
     def bound(self, *inputs: TensorType) -> int:
         magnitude = inputs[0].magnitude
-        return max(magnitude, int((np.abs(self.scale.array) * magnitude + np.abs(self.offset.array)).max()))
+        scale, offset = (np.abs(constant.array.astype(object)) for constant in (self.scale, self.offset))
+        return max(magnitude, int((scale * magnitude + offset).max()))
 
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
@@ -85,7 +87,7 @@ class Affine(Operator):
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
-        scale, fractions, weight_type = lowering.weights(node, self.scale.array)
+        scale, fractions, weight_type = lowering.weights(node, self.scale.array, value)
         return lowering.linear(
             node,
             value,
@@ -133,8 +135,12 @@ class Affine(Operator):
 
 
 def import_affine(importing: Importer, node: OnnxNode, index: int, scale: Array, offset: Array) -> None:
-    """Adds x * scale + offset for input `index`; the constants follow ONNX's broadcasting, batch axis included."""
-    value = importing.value(node, index)
+    """The node is x * scale + offset of its input `index`."""
+    importing.bind(node, add_affine(importing, node, importing.value(node, index), scale, offset))
+
+
+def add_affine(importing: Importer, node: OnnxNode, value: str, scale: Array, offset: Array) -> str:
+    """Adds value * scale + offset; the constants follow ONNX's broadcasting, batch axis included."""
     shape = importing.shape(value)
     constants = []
     for constant in (scale, offset):
@@ -145,7 +151,7 @@ def import_affine(importing: Importer, node: OnnxNode, index: int, scale: Array,
         if np.broadcast_shapes(full.shape, shape) != shape:
             raise UnsupportedOperator(f"has a constant of shape {list(constant.shape)} that changes the output's shape")
         constants.append(Constant(full))
-    importing.bind(node, importing.add(node, Affine(constants[0], constants[1]), value))
+    return importing.add(node, Affine(constants[0], constants[1]), value)
 
 
 @importer("Mul", "Div")

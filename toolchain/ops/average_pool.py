@@ -13,6 +13,7 @@ from toolchain.codegen.windows import sliding_window
 from toolchain.errors import PassError, UnsupportedOperator
 from toolchain.frontends.windows import import_window, windowed
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
+from toolchain.ir.integers import INT64_HIGH
 from toolchain.ir.types import needed_width
 from toolchain.ir.window import Window
 from toolchain.ops.base import Operator, Sample, importer, operator
@@ -134,6 +135,8 @@ class AveragePool(Operator):
         lanes = folding.lanes
         blocks, pixels = given.shape[2] // lanes, output.shape[0] * output.shape[1]
         multipliers, rounding, shift = self.reciprocals(given)
+        if max(multipliers) > INT64_HIGH:
+            raise PassError(f"needs a reciprocal of more than 64 bits for inputs of {given.width} bits")
         low, high = self._sums(given)
         width, signed = needed_width(low, high)
         product = max(abs(low), abs(high)) * int(max(multipliers)) + rounding

@@ -12,6 +12,7 @@ from toolchain.codegen.elementwise import elementwise
 from toolchain.codegen.kernel import Cost, Folding, Kernel
 from toolchain.errors import ModelError
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
+from toolchain.ir.integers import INT64_HIGH, INT64_LOW
 from toolchain.ops.base import Operator, Sample, importer, operator
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Clip(Operator):
         if self.is_relu:
             return lowering.add(node, self, inputs)
         value = lowering.narrow(inputs[0], like=node)
-        fraction = lowering.type(value).fraction
-        return lowering.add(node, Clip(_on_grid(self.low, fraction), _on_grid(self.high, fraction)), (value,))
+        type = lowering.type(value).fixed
+        return lowering.add(node, Clip(_on_grid(self.low, type), _on_grid(self.high, type)), (value,))
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         if self.is_relu:
@@ -92,8 +93,12 @@ class Clip(Operator):
         yield Sample(cls(None, int(rng.integers(-90, 90))), (given,))
 
 
-def _on_grid(bound: float | None, fraction: int) -> int | None:
-    return None if bound is None else int(np.floor(bound * 2.0**fraction + 0.5))
+def _on_grid(bound: float | None, type: FixedType) -> int | None:
+    """The raw bound. One that no 64 bits hold is moved to the end of the type, beyond which no value lies."""
+    if bound is None:
+        return None
+    raw = int(np.floor(bound * 2.0**type.fraction + 0.5))
+    return raw if INT64_LOW <= raw <= INT64_HIGH else min(max(raw, type.low), type.high)
 
 
 @importer("Relu")
@@ -105,9 +110,11 @@ def import_relu(importing: Importer, node: OnnxNode) -> None:
 def import_clip(importing: Importer, node: OnnxNode) -> None:
     bounds: list[float | None] = []
     for index, what in ((1, "min"), (2, "max")):
-        given = importing.constant(node, index, what) if node.has(index) else None
+        given = importing.constant(node, index, what, infinite=True) if node.has(index) else None
+        if given is not None and given.size != 1:
+            raise ModelError(f"has a {what} of shape {list(given.shape)}, one number is needed")
         bound = None if given is None else float(given.reshape(-1)[0])
-        # Exporters write the largest float for an open end.
+        # Exporters write the largest float, or infinity, for an open end.
         bounds.append(None if bound is None or abs(bound) >= np.finfo(np.float32).max else bound)
     low, high = bounds
     if low is not None and high is not None and low > high:

@@ -206,12 +206,14 @@ def import_conv(importing: Importer, node: OnnxNode) -> None:
     outputs = weights.shape[0]
     if weights.ndim < 3 or groups < 1 or outputs % groups:
         raise ModelError(f"has a kernel of shape {list(weights.shape)} for {groups} groups")
-    node.ignore("kernel_shape")
+    kernel = weights.shape[2:]
+    claimed = node.attribute("kernel_shape", list(kernel))
+    if tuple(claimed) != kernel:
+        raise ModelError(f"has the kernel_shape {list(claimed)} and weights with a kernel of {list(kernel)}")
     bias = importing.constant(node, 2, "the bias") if node.has(2) else np.zeros(outputs)
 
     def make(window: Window) -> Conv:
         shaped = weights.reshape(*weights.shape[:2], -1, weights.shape[-1])
         return Conv(Constant(shaped.transpose(2, 3, 1, 0).astype(float)), Constant(bias.astype(float)), window, groups)
 
-    kernel = weights.shape[2:]
     windowed(importing, node, make, import_window(importing, node, kernel))

@@ -61,7 +61,7 @@ class LinearOperator(Operator):
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
-        weights, fractions, weight_type = lowering.weights(node, self.weights.array)
+        weights, fractions, weight_type = lowering.weights(node, self.weights.array, value)
         integer = Constant(weights)
 
         def make(bias: Constant) -> Operator:

@@ -51,6 +51,8 @@ class MaxPool(Operator):
         return lowering.add(node, self, (lowering.narrow(inputs[0]),))
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
+        if any(self.window.pads[k] >= self.window.kernel[k % 2] for k in range(4)):
+            return None  # ONNX Runtime refuses such padding, even where dilation makes it sensible
         return renderer.op(
             "MaxPool",
             inputs[0],

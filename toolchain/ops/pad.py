@@ -12,6 +12,7 @@ import numpy as np
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Loops, Port, Schedule, every
 from toolchain.errors import UnsupportedOperator
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
+from toolchain.ir.constant import bordered
 from toolchain.ops.base import Operator, Sample, importer, operator
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ class Pad(Operator):
         return TensorType(self.shape(given.shape), given.width, given.signed, (given.fraction,), low, high)
 
     def evaluate(self, *inputs: Array) -> Array:
-        widths = ((0, 0), *zip(self.before, self.after, strict=True))
-        value = self.value if inputs[0].dtype.kind == "f" else int(self.value)
-        return np.pad(inputs[0], widths, constant_values=value)
+        return bordered(inputs[0], (0, *self.before), (0, *self.after), self.value)
 
     def permuted(self, axes: tuple[int, ...], rank: int) -> Operator | None:
         back = np.argsort(axes)

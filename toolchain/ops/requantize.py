@@ -85,12 +85,15 @@ class Requantize(Operator):
         return int(((rounded < self.lowest) | (rounded > self.type.high)).sum())
 
     def bound(self, *inputs: TensorType) -> int:
-        (given,) = inputs
+        return self.bound_behind(inputs[0], inputs[0].magnitude)
+
+    def bound_behind(self, given: TensorType, sums: int) -> int:
+        """The bound when rounding's half is added to sums of up to `sums`, which end within the type `given`."""
         largest = max(abs(end) for end in self._rounded(given))
         half = 1 << max(0, *(s - 1 for s in self.shifts))
         if min(self.shifts) <= 0 < max(self.shifts):  # the half of the other channels is added to whole numbers too
-            largest = 2 * largest + 1
-        return max(given.magnitude + half, largest)
+            largest, sums = 2 * largest + 1, 2 * sums + 1
+        return max(sums + half, largest)
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         given = renderer.integer_type(node.inputs[0])

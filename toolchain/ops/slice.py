@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from toolchain.quantization.lowering import Lowering
     from toolchain.simulation.render import Renderer
 
+WHOLE_BATCH = (1 << 31) - 1
+"""An end that no batch passes; smaller ones cut a number of rows that only the model's own batch makes all of them."""
+
 
 @operator
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def import_slice(importing: Importer, node: OnnxNode) -> None:
     for start, end, axis, step in zip(first, last, axes, by, strict=True):
         k = importing.full_axis(axis, len(shape)) - 1
         if k < 0:
-            if start == 0 and step == 1 and end >= 1:
+            if start == 0 and step == 1 and end >= WHOLE_BATCH:
                 continue
             raise UnsupportedOperator("cuts the batch dimension")
         if step < 1:

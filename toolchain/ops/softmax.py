@@ -76,7 +76,7 @@ class IntegerSoftmax(Operator):
         half = 1 << (self.shift - 1) if self.shift > 0 else 0
         index = (distance + half) >> self.shift if self.shift > 0 else distance << -self.shift
         last = len(self.exponentials.array) - 1
-        e = self.exponentials.array[np.minimum(index, last).astype(np.int64)]
+        e = self.exponentials.array[np.minimum(index, last).astype(np.int64)].astype(values.dtype)
         total = e.sum(axis=-1, keepdims=True)
         return np.asarray((2 * e * (1 << self.fraction) + total) // (2 * total)).astype(inputs[0].dtype)
 

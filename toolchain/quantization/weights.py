@@ -12,8 +12,8 @@ FINER_BITS = 8
 """A channel of small weights gets at most so many fraction bits more than the one of the largest weights."""
 
 
-def quantize_weights(weights: Array, width: int) -> tuple[Array, tuple[int, ...]]:
-    """Integers of `width` bits, signed, and the fraction bits for each entry of the last axis.
+def quantize_weights(weights: Array, width: int, most: int | None = None) -> tuple[Array, tuple[int, ...]]:
+    """Integers of `width` bits, signed, and the fraction bits for each entry of the last axis, `most` at most.
 
     For each output channel the binary point with the least squared error is taken, among the one that clips nothing,
     one coarser and up to two finer ones, within FINER_BITS of the coarsest channel. Raises ModelError for NaN or
@@ -29,6 +29,8 @@ def quantize_weights(weights: Array, width: int) -> tuple[Array, tuple[int, ...]
     base = width - 1 - np.ceil(np.log2(safe)).astype(np.int64)
     # The outputs share one binary point, so far finer weights would be lost there, but cost shifters and wide sums.
     base = np.minimum(base, base[largest > 0].min(initial=1 << 20) + FINER_BITS)
+    if most is not None:
+        base = np.minimum(base, most - CLIPPED_BITS)
     best_error = np.full(len(largest), np.inf)
     best_fraction = base.copy()
     for finer in range(-1, CLIPPED_BITS + 1):

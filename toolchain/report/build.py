@@ -10,9 +10,8 @@ import numpy as np
 
 from toolchain.hardware.board import Board
 from toolchain.hardware.dataflow import Timing
-from toolchain.hardware.folding import BRAM_SHARE, DSP_SHARE, LUT_SHARE
 from toolchain.hardware.network import Network
-from toolchain.hardware.resources import Estimate, fifo_estimate, kernel_estimate, network_estimate
+from toolchain.hardware.resources import Estimate, exceeded, fifo_estimate, kernel_estimate, network_estimate
 from toolchain.ir import Constant, Graph, Node, TensorType
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.quantize import Quantize
@@ -154,13 +153,7 @@ def value_type(graph: Graph, name: str) -> str:
 
 def _hardware(design: Design, wanted: int) -> dict[str, Any]:
     total = network_estimate(design.network)
-    resources = design.board.resources
-    limits = {
-        "dsp": (total.dsp, DSP_SHARE * resources.dsp),
-        "bram36": (total.bram36, BRAM_SHARE * resources.bram36),
-        "lut": (total.lut, LUT_SHARE * resources.lut),
-    }
-    exceeded = {name: (used, limit) for name, (used, limit) in limits.items() if used > limit}
+    over = exceeded(total, design.board.resources)
     return {
         "latency_cycles": design.timing.latency,
         "interval_cycles": design.timing.interval,
@@ -169,7 +162,7 @@ def _hardware(design: Design, wanted: int) -> dict[str, Any]:
         "bram36": total.bram36,
         "lut": total.lut,
         "ff": total.ff,
-        "fits": not exceeded,
+        "fits": not over,
         "interval_wanted": wanted or None,
-        "exceeded": {name: {"used": used, "limit": limit} for name, (used, limit) in exceeded.items()},
+        "exceeded": {name: {"used": used, "limit": limit} for name, (used, limit) in over.items()},
     }

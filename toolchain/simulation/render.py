@@ -95,19 +95,23 @@ class Renderer:
     def epilogue(self, node: Node) -> tuple[Array, Array, Callable[[str], str]]:
         """What a linear operator can take over from the Requantize that alone reads it.
 
+        The half that rounding adds goes into the bias, and the order of the sum is the runtime's: so the partial sums
+        of the linear operator, with the half on top, have to stay below the limit.
+
         Returns the scale per output channel (powers of two), the offset to add after scaling, and a function that
         finishes the rendered value. Scale 1 and offset 0 when there is nothing to take over.
         """
         reader = self.graph.sole_consumer(node.name)
         given = self.integer_type(node.name)
         operator = reader.operator if reader is not None else None
+        types = tuple(self.integer_type(name) for name in node.inputs)
         if (
             reader is None
             or (self._stretch is not None and reader.name not in self._stretch)
             or not isinstance(operator, Requantize)
             or operator.type.rounding not in (Rounding.RND, Rounding.TRN)
             or not self.can_overflow_in_float(operator, given)
-            or operator.bound(given) >= FLOAT_LIMIT
+            or operator.bound_behind(given, node.operator.bound(*types)) >= FLOAT_LIMIT
         ):
             return np.array(1.0), np.array(0.0), lambda value: value
         half = 0.5 if operator.type.rounding == Rounding.RND and max(operator.shifts) > 0 else 0.0
