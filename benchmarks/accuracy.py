@@ -78,7 +78,8 @@ def main() -> None:
                 seconds = time.perf_counter() - start
                 given = project.graph.inputs[0].name
                 if floating is None:
-                    scores = run_float_model(arguments.data / model, None, {given: only["x"]}, lambda *_: None)
+                    shapes = {given: project.graph.inputs[0].model_shape}
+                    scores = run_float_model(arguments.data / model, None, {given: only["x"]}, shapes, lambda *_: None)
                     floating = float((classes(scores) == y).mean())
                 integer = float((classes(project.simulator().predict(x)) == y).mean())
                 print(

@@ -1,5 +1,6 @@
 """Small ONNX models for tests, and the command line run inside this process."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

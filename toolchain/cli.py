@@ -91,7 +91,7 @@ def simulate(
 ) -> None:
     """Runs the integer program on arrays: what the hardware gives, bit for bit."""
     from toolchain.project import load
-    from toolchain.simulation.arrays import load_arrays, save_arrays
+    from toolchain.simulation.arrays import check_target, load_arrays, save_arrays
     from toolchain.simulation.trace import check_trace, write_trace
 
     chosen = choice(engine, ("fast", "reference"), "--engine")
@@ -102,12 +102,14 @@ def simulate(
     if trace is not None:
         check_trace(trace)
     loaded = load(project)
+    check_target(output, [given.name for given in loaded.graph.outputs])
     simulator = loaded.simulator(engine=chosen, threads=threads)
     arrays = load_arrays(inputs, [given.name for given in loaded.graph.inputs])
     with progress_bar() as progress:
-        results = simulator.raw_outputs(arrays, lambda done, total: progress("simulating", done, total))
-        if trace is not None:
-            write_trace(trace, simulator, arrays)
+        if trace is None:
+            results = simulator.raw_outputs(arrays, lambda done, total: progress("simulating", done, total))
+        else:
+            results = write_trace(trace, simulator, arrays, lambda done, total: progress("simulating", done, total))
     if not raw:
         results = {name: simulator.scaled(name, values) for name, values in results.items()}
     save_arrays(output, results)
@@ -273,7 +275,7 @@ def print_error(error: ToolchainError) -> None:
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         return
     place = f"{error.where}: " if error.where else ""
-    err.print(f"error: {place}{len(problems)} unsupported", markup=False, soft_wrap=True)
+    err.print(f"error: {place}{error.message.partition(':')[0]}", markup=False, soft_wrap=True)
     for problem in problems:
         err.print(f"  {printable(problem)}", soft_wrap=True)
 
@@ -300,7 +302,7 @@ def main(arguments: list[str] | None = None) -> None:
         place = f"{error.filename}: " if error.filename else ""
         err.print(f"error: {printable(f'{place}{error.strerror or error}')}", soft_wrap=True)
         code = 2
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - what is no fault of the user's ends here too
         if hasattr(error, "format_message"):  # how the argument parser says that a command line is wrong
             err.print(f"error: {error.format_message()}", markup=False, soft_wrap=True)
             code = 2

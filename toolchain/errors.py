@@ -55,16 +55,16 @@ def _rebuild(kind: type[ToolchainError], args: tuple[object, ...], state: dict[s
 
 
 class ModelError(ToolchainError):
-    """The model file is damaged, inconsistent or outside what can be compiled. Exit code 2."""
+    """The model file is damaged, inconsistent or outside what can be compiled. Exit code 2.
 
-
-class UnsupportedOperator(ModelError):
-    """The model holds an operator, attribute or combination of them that is not implemented. Exit code 2.
-
-    `problems` lists each of them where several were found at once.
+    `problems` lists each fault where several were found at once.
     """
 
     problems: Sequence[str] = ()
+
+
+class UnsupportedOperator(ModelError):
+    """The model holds an operator, attribute or combination of them that is not implemented. Exit code 2."""
 
 
 class UnsafeModel(ModelError):

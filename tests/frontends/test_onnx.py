@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.small import Model, dense, rows, run
 from toolchain.compiler import compile_model
 from toolchain.errors import ModelError, ToolchainError, UnsafeModel, UnsupportedOperator
-from toolchain.frontends import read_graph
+from toolchain.frontends import folding, read_graph
+from toolchain.frontends import onnx as frontend
 from toolchain.project import load
 from toolchain.simulation import reference
 from toolchain.verification.csim import verify_hls
@@ -468,6 +472,149 @@ def test_everything_unsupported_is_listed_at_once(tmp_path, capsys):
         assert word in said
     assert "fine" not in said
     assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize("opset", [11, 17, 18, 21])
+def test_unsupported_beside_other_domains(tmp_path, opset, capsys):
+    """Also where the converter gives up: what is on the way to constants is not listed, what is not supported is."""
+    m = Model(opset)
+    m.input("x", 1, 4)
+    m.add("Gelu", "x", name="foreign", domain="com.microsoft")
+    m.add("Gather", m.add("Shape", "x", name="shape"), m.constant(0, dtype=np.int64), name="folded")
+    m.add("Relu", "foreign", name="fine")
+    m.output(m.add("Erf", "fine", name="native"))
+    m.output(m.add("Unsqueeze", "folded", m.integers(0)) if opset > 12 else m.add("Unsqueeze", "folded", axes=[0]))
+    m.outputs.pop()
+    proto = m.proto()
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(UnsupportedOperator) as caught:
+        read_graph(tmp_path / "net.onnx")
+    assert [problem.split("'")[1] for problem in caught.value.problems] == ["foreign", "native"]
+    assert run("inspect", tmp_path / "net.onnx") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith("2 unsupported")
+    assert len(said) == 3
+
+
+def test_faults_are_listed_with_what_is_unsupported(tmp_path, capsys):
+    m = Model(17)
+    m.input("x", 1, 4)
+    m.add("Clip", "x", m.constant(2.0), m.constant(1.0), name="crossed")
+    m.add("Clip", "crossed", m.constant(np.nan), name="no number")
+    path = tmp_path / "net.onnx"
+    m.output("no number")
+    with pytest.raises(ModelError) as caught:
+        read_graph(m.save(path))
+    assert not isinstance(caught.value, UnsupportedOperator)
+    assert len(caught.value.problems) == 2
+    m.outputs.clear()
+    m.output(m.add("Erf", "no number", name="erf"))
+    with pytest.raises(UnsupportedOperator) as caught:
+        read_graph(m.save(path))
+    for number, word in enumerate(("crossed", "no number", "erf")):
+        assert word in caught.value.problems[number]
+    assert run("inspect", path) == 2
+    assert capsys.readouterr().err.splitlines()[0].endswith("net: 3 problems")
+
+
+@pytest.mark.parametrize("claimed", [[3, 3], [5], [5, 5, 1]])
+def test_kernel_shape_is_that_of_the_weights(tmp_path, claimed):
+    m = Model()
+    m.input("x", 1, 2, 8, 8)
+    m.output(m.add("Conv", "x", m.noise(3, 2, 5, 5), kernel_shape=claimed))
+    with pytest.raises(ModelError, match="kernel_shape"):
+        read_graph(m.save(tmp_path / "net.onnx"))
+
+
+LIMITED = """
+import resource, sys
+from toolchain.cli import main
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
+main(["inspect", sys.argv[1]])
+"""
+
+
+def inspect_in(path, limit):
+    """`inspect` in a process of its own with `limit` bytes of memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, path, str(limit)],
+        capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2, done.stderr
+    assert lines[0].startswith("error: "), done.stderr
+    assert all(line.startswith("  ") for line in lines[1:]), done.stderr
+    return done.stderr
+
+
+def bomb(case):
+    m = Model(17)
+    m.input("x", 1, 4)
+    one = {"value": helper.make_tensor("v", TensorProto.FLOAT, [1], [0.25])}
+    if case == "ConstantOfShape":
+        big = m.add("ConstantOfShape", m.integers(600_000_000), **one)
+    elif case == "Expand":
+        big = m.add("Expand", m.constant([1.0]), m.integers(60_000, 10_000))
+    elif case == "Tile":
+        big = m.add("Tile", m.constant(np.zeros(1_000_000)), m.integers(1024))
+    elif case == "Range":
+        big = m.add("Range", m.constant(0.0), m.constant(6e8), m.constant(1.0))
+    elif case == "Pad":
+        big = m.add("Pad", m.constant([1.0]), m.integers(0, 600_000_000))
+    elif case == "Resize":
+        big = m.add("Resize", m.constant([[[1.0]]]), "", "", m.integers(1, 60_000, 10_000), mode="nearest")
+    elif case == "Add":
+        big = m.add("Add", m.constant(np.zeros((30_000, 1))), m.constant(np.zeros((1, 30_000))))
+    else:
+        big = m.add("MatMul", m.constant(np.zeros((30_000, 1))), m.constant(np.zeros((1, 30_000))))
+    m.output(m.add("Add", "x", m.add("ReduceSum", big, keepdims=0)))
+    return m
+
+
+@pytest.mark.parametrize("case", ["ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Add", "MatMul"])
+def test_bombs_of_constants(tmp_path, case):
+    """Refused before the array is there, with nothing on stderr beside the error."""
+    said = inspect_in(bomb(case).save(tmp_path / "net.onnx"), 2 << 30)
+    assert "on constants" in said
+
+
+def test_constants_are_limited_together(tmp_path, monkeypatch):
+    m = Model(17)
+    m.input("x", 1, 4)
+    for _ in range(4):
+        m.output(m.add("Add", "x", m.add("ConstantOfShape", m.integers(1, 4))))
+    path = m.save(tmp_path / "net.onnx")
+    monkeypatch.setattr(folding, "TOTAL_LIMIT", 64)
+    read_graph(path)
+    monkeypatch.setattr(folding, "TOTAL_LIMIT", 63)
+    with pytest.raises(UnsupportedOperator, match="1 unsupported: ConstantOfShape 'constantofshape6'"):
+        read_graph(path)
+
+
+def test_external_data_is_measured_before_it_is_read(inside, monkeypatch):
+    """A large file behind a small tensor costs nothing, nor does one file behind many tensors."""
+    with (inside / "w.bin").open("r+b") as file:
+        file.truncate(1 << 40)
+    tensor = TensorProto(name="t", dims=[2, 3], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", "w.bin"), ("length", str(1 << 40))):
+        tensor.external_data.add(key=key, value=value)
+    with pytest.raises(ModelError, match="its shape"):
+        frontend.read_external(tensor, inside)
+    monkeypatch.setattr(frontend, "FILE_LIMIT", 1 << 20)
+    m = Model()
+    m.input("x", 1, 4)
+    for number in range(9):
+        tensor = TensorProto(name=f"t{number}", dims=[1 << 15], data_type=TensorProto.FLOAT, data_location=1)
+        for key, value in (("location", "w.bin"), ("length", str(1 << 17))):
+            tensor.external_data.add(key=key, value=value)
+        m.constants.append(tensor)
+    m.output(m.add("Relu", "x"))
+    with pytest.raises(ModelError, match="more than the"):
+        read_graph(m.save(inside / "net.onnx"))
+    m.constants.pop()
+    read_graph(m.save(inside / "net.onnx"))
 
 
 def test_unsupported_at_an_old_opset_is_listed_too(tmp_path):

@@ -3,13 +3,16 @@
 import re
 import tomllib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.hardware.designs import DESIGNS, design_of
-from toolchain.errors import BoardError
+from tests.small import Model, rows, run
+from toolchain.compiler import compile_model
+from toolchain.errors import BoardError, ModelError
 from toolchain.hardware.board import Board, board_names, load_board
 from toolchain.hardware.network import RESERVED, Identifiers
 from toolchain.resources import folder
@@ -77,3 +80,29 @@ def test_names_in_a_design_are_unique(tmp_path, name):
     names = [network.name, *network.streams, *(p.name for p in network.processes)]
     names += [terminal.identifier for terminal in (*network.inputs, *network.outputs)]
     assert len({n.lower() for n in names}) == len(names)
+
+
+def relu(path, *shape):
+    m = Model()
+    m.input("pictures", "N", *shape)
+    m.output(m.add("Relu", "pictures", name="relu"))
+    return m.save(path)
+
+
+def test_more_dimensions_than_the_test_bench_walks_are_refused(tmp_path, capsys):
+    path = relu(tmp_path / "m.onnx", 2, 1, 3, 2, 1, 2)
+    with pytest.raises(ModelError, match="6 dimensions"):
+        compile_model(path, tmp_path / "p", calibrate=rows(3, 2, 1, 3, 2, 1, 2))
+    np.save(tmp_path / "x.npy", rows(3, 2, 1, 3, 2, 1, 2))
+    assert run("compile", path, "-o", tmp_path / "p", "--calibrate", tmp_path / "x.npy") == 2
+    assert "pictures" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+    compile_model(relu(tmp_path / "five.onnx", 2, 1, 3, 2, 2), tmp_path / "p", calibrate=rows(3, 2, 1, 3, 2, 2))
+
+
+def test_an_output_of_too_many_dimensions_is_refused(tmp_path):
+    m = Model()
+    m.input("x", "N", 8)
+    m.output(m.add("Reshape", "x", m.integers(-1, 2, 1, 2, 1, 2, 1), name="spread"))
+    with pytest.raises(ModelError, match="6 dimensions"):
+        compile_model(m.save(tmp_path / "m.onnx"), tmp_path / "p", calibrate=rows(3, 8))

@@ -342,9 +342,11 @@ affine(2, 8, 12, (9, True), 24)
 
 
 def clip(source, target, bounds, lanes):
+    """A bound None is one that no value passes."""
     x = random_values((FRAMES, 8 * lanes), *source)
     config = {
-        "COUNT": 8, "LANES": lanes, "LOW": bounds[0], "HIGH": bounds[1],
+        "COUNT": 8, "LANES": lanes, "LOW": bounds[0] or 0, "HIGH": bounds[1] or 0,
+        "CLIPS_LOW": int(bounds[0] is not None), "CLIPS_HIGH": int(bounds[1] is not None),
         "input_t": int_type(*source), "output_t": int_type(*target),
     }  # fmt: skip
     case(
@@ -354,9 +356,14 @@ def clip(source, target, bounds, lanes):
 
 
 clip((8, True), (6, False), (0, 60), 4)
-clip((8, True), (8, True), (-100, 1000), 1)
-clip((8, False), (8, False), (-1000, 96), 3)
+clip((8, True), (8, True), (-100, None), 1)
+clip((8, False), (8, False), (None, 96), 3)
+clip((8, False), (10, False), (1000, 1000), 2)  # all values lie below
+clip((8, False), (4, True), (-7, -7), 2)  # all values lie above
 clip((40, True), (40, True), (-(2**35), 2**34), 2)
+clip((64, True), (64, True), (-(2**62), 2**62 + 5), 2)
+clip((64, True), (63, False), (0, None), 1)
+clip((63, False), (62, False), (3, 2**61), 1)
 
 
 # ---------------------------------------------------------------------------------------------- pooling

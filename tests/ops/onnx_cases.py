@@ -6,6 +6,7 @@ shape without the batch; arrays are constants; None is an input left out.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,11 @@ case(
 )
 case("training_mode_off", "BatchNormalization", X(3, 4, 4), *normalization(3), training_mode=0)
 
+
+def by_constant(function: Callable[..., np.ndarray], constant: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return function(x, constant)
+
+
 for op in ("Add", "Sub", "Mul", "Div"):
     positive = {"low": 0.5, "high": 2.0}
     for name, shape in (
@@ -216,8 +222,22 @@ for op in ("Add", "Sub", "Mul", "Div"):
     case("opset6_broadcast_end", op, X(3, 4, 5), floats(5, **positive), opset=6, broadcast=1)
     constant = floats(5, **positive)
     case("opset6_broadcast_axis3", op, X(3, 4, 5), constant, opset=6, broadcast=1, axis=3)
-    # onnx's version converter appends one axis too many here: refused, not wrong.
-    unsupported("opset6_axis1", "changes the output's shape", op, X(3, 4, 5), floats(3), opset=6, broadcast=1, axis=1)
+    for axis, sizes in ((1, (3,)), (1, (3, 4)), (2, (4,)), (2, (4, 5)), (1, (3, 4, 5))):
+        constant = floats(*sizes, **positive)
+        aligned = constant.reshape(*sizes, *(1,) * (4 - axis - len(sizes)))
+        oracle = partial(
+            by_constant, {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}[op], aligned
+        )
+        case(
+            f"opset6_axis{axis}_of_{len(sizes)}",
+            op,
+            X(3, 4, 5),
+            constant,
+            opset=6,
+            oracle=oracle,
+            broadcast=1,
+            axis=axis,
+        )
     for opset in (7, 13, 14):
         case(f"constant_opset{opset}", op, X(3, 4, 5), floats(3, 1, 1, **positive), opset=opset)
 for op in ("Add", "Sub"):
@@ -229,6 +249,8 @@ for count in (1, 2, 3, 5):
     case(f"of_{count}", "Sum", *[X(3, 4)] * count)
 case("opset6", "Sum", X(4), X(4), X(4), opset=6)
 case("opset8", "Sum", X(4), X(4), opset=8)
+case("constant", "Sum", X(3, 4), floats(4))
+case("constants", "Sum", floats(3, 1), X(3, 4), floats(4), X(3, 4), floats())
 
 # ---------------------------------------------------------------------------------------------- element by element
 
@@ -242,6 +264,9 @@ case("low_only", "Clip", X(3, 4), np.array(-0.3, F))
 case("high_only", "Clip", X(3, 4), None, np.array(0.3, F))
 case("open", "Clip", X(3, 4))
 case("largest_floats", "Clip", X(3, 4), np.array(np.finfo(F).min, F), np.array(np.finfo(F).max, F))
+case("infinite", "Clip", X(3, 4), np.array(-np.inf, F), np.array(np.inf, F))
+case("infinite_high", "Clip", X(3, 4), np.array(-0.25, F), np.array(np.inf, F))
+case("infinite_low", "Clip", X(3, 4), np.array(-np.inf, F), np.array(0.25, F))
 case("above_zero", "Clip", X(3, 4), np.array(0.25, F), np.array(0.5, F))
 case("below_zero", "Clip", X(3, 4), np.array(-0.5, F), np.array(-0.25, F))
 case("opset6_both", "Clip", X(3, 4), opset=6, min=-0.5, max=0.25)
@@ -483,6 +508,8 @@ unsupported("the_batch", "batch dimension", "Pad", X(3, 4), ints(1, 0, 0, 0, 0, 
 unsupported("negative", "negative pads", "Pad", X(3, 4), ints(0, -1, 0, 0, 0, 0))
 unsupported("computed", "is computed", "Pad", X(3, 4), "x1")
 unsupported("the_batch", "batch dimension", "Slice", X(3, 4), ints(1), ints(2), ints(0))
+unsupported("one_of_the_batch", "batch dimension", "Slice", X(3, 4), ints(0), ints(1), ints(0))
+unsupported("some_of_the_batch", "batch dimension", "Slice", X(3, 4), ints(0), ints(999), ints(0))
 unsupported("backwards", "step -1", "Slice", X(3, 4), ints(-1), ints(-9), ints(1), ints(-1))
 unsupported("training", "training mode", "Dropout", X(3, 4), np.array(0.5, F), np.array(True))
 unsupported("broadcast", "shapes", "Sum", X(3, 4), X(1, 4))

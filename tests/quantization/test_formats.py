@@ -93,6 +93,35 @@ def test_dyadic_grids(values, width, fraction):
     assert type.signed == bool(values.min() < 0)
 
 
+LEVELS = np.arange(17.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "type"),
+    [
+        (np.arange(256.0), 8, "ufixed<8,8>"), (np.arange(251.0), 8, "ufixed<8,8>"),
+        (np.arange(61.0), 8, "ufixed<8,8>"), (np.arange(256) / 256, 8, "ufixed<8,0>"),
+        (np.arange(251) / 256, 8, "ufixed<8,0>"), (np.arange(61) / 256, 8, "ufixed<8,0>"),
+        (np.arange(0.0, 256, 4), 8, "ufixed<8,8>"), (np.arange(0, 256, 4) / 256, 8, "ufixed<8,0>"),
+        (np.arange(-128.0, 128), 8, "fixed<8,8>"), (np.arange(-50, 50) / 128, 8, "fixed<8,1>"),
+        (LEVELS / 16, 8, "ufixed<8,1>"), (LEVELS[:-1] / 16, 8, "ufixed<8,0>"), (LEVELS, 8, "ufixed<8,5>"),
+        (np.array([0.0, 1.0]), 8, "ufixed<8,1>"), (np.array([-1.0, 1.0]), 8, "fixed<8,2>"),
+        (np.array([0.0, 0.25]), 8, "ufixed<8,0>"), (np.array([0.0, 1024.0]), 8, "ufixed<8,11>"),
+        (np.array([0.0, 1.0]), 2, "ufixed<2,1>"), (np.array([0.0, 1.0]), 16, "ufixed<16,2>"),
+        (np.arange(256.0), 16, "ufixed<16,9>"), (np.arange(256.0), 10, "ufixed<10,10>"),
+    ],
+)  # fmt: skip
+def test_spare_bits_go_to_resolution(values, width, type):
+    """Inputs between the values that calibration saw survive, and pictures keep their grid."""
+    assert dyadic_grid(values, width) == FixedType.parse(type.replace(">", ",RND,SAT>"))
+
+
+def test_zeros_lie_on_no_grid():
+    """Nothing is known, so the format covers 1."""
+    assert dyadic_grid(np.zeros(9), 8) is None
+    assert choose_format(np.zeros(9), 8, False) == FixedType(8, 1, False, Rounding.RND, Overflow.SAT)
+
+
 def test_u8_over_256_is_u8_itself():
     type = dyadic_grid(np.arange(256) / 256, 8)
     assert type == FixedType(8, 0, False, Rounding.RND, Overflow.SAT)
@@ -141,6 +170,18 @@ def test_small_channels_are_capped():
     assert max(fractions) - min(fractions) <= FINER_BITS + 3
     assert fractions[1] == fractions[2]
     assert fractions[0] > fractions[3]
+
+
+def test_no_fraction_beyond_what_is_seen():
+    weights = np.random.default_rng(1).normal(size=(20, 4)) * [1.0, 1e-3, 1e-9, 1e-30]
+    for scale in (1.0, 1e-9, 1e-20):
+        integers, fractions = quantize_weights(weights * scale, 8, most=20)
+        assert max(fractions) <= 20
+        error = np.ldexp(integers.astype(float), -np.array(fractions)) - weights * scale
+        assert np.abs(error).max() <= max(2.0**-5 * scale, 2.0**-21)
+    assert not integers.any()
+    for capped, free in zip(quantize_weights(weights, 8, most=60), quantize_weights(weights, 8), strict=True):
+        assert np.array_equal(capped, free)
 
 
 def test_zero_channels():

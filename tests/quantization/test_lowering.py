@@ -177,6 +177,75 @@ def test_forced_foldings_are_in_the_report_and_in_the_hardware(tmp_path):
         assert f"SIMD = {simd};" in block
 
 
+# Weights that the outputs cannot show.
+
+
+def normalized(path, gamma, beta):
+    """Convolution, batch normalization of tiny scale, Relu, convolution."""
+    m = Model()
+    m.input("x", "N", 3, 6, 6)
+    conv = m.add("Conv", "x", m.noise(4, 3, 3, 3), m.noise(4), name="first", pads=[1] * 4)
+    constants = (m.constant(np.full(4, gamma)), m.constant(beta), m.constant(np.zeros(4)), m.constant(np.ones(4)))
+    norm = m.add("BatchNormalization", conv, *constants, name="norm")
+    m.output(m.add("Conv", m.add("Relu", norm, name="relu"), m.noise(2, 4, 3, 3), m.noise(2), name="second"))
+    return m.save(path)
+
+
+@pytest.mark.parametrize("gamma", [1e-9, 1e-16, 1e-20, 1e-30])
+@pytest.mark.parametrize("beta", [[0.3, 1.2, -0.4, 0.7], [0.0] * 4], ids=["offset", "no offset"])
+def test_a_normalization_of_tiny_scale_makes_no_wide_sums(tmp_path, gamma, beta):
+    """The scale is below what the offsets, or the next layer's bias, leave to be seen."""
+    data = rows(32, 3, 6, 6)
+    project = compiled(tmp_path, data=data, path=normalized(tmp_path / "tiny.onnx", gamma, beta))
+    types = project.graph.types
+    assert max(types[name].width for name in ("first", "second")) <= 32
+    y, float_y = (simulator.predict(data) for simulator in (project.simulator("fast"), project.simulator("reference")))
+    assert np.array_equal(y, float_y)
+    assert y.std() > 0.1
+
+
+def test_tiny_weights_without_offsets_keep_their_bits(tmp_path):
+    """Outputs of 1e-20 have a binary point of their own, so nothing is lost."""
+    m = Model()
+    m.input("x", "N", 6)
+    m.output(m.add("MatMul", "x", m.constant(m.rng.normal(size=(6, 3)) * 1e-20), name="first"))
+    project = compiled(tmp_path, path=m.save(tmp_path / "tiny.onnx"))
+    weights = numpy_helper.to_array(onnx.load(tmp_path / "tiny.onnx").graph.initializer[0])
+    wanted = rows(64, 6) @ weights
+    error = project.simulator().predict(rows(64, 6)) - wanted
+    assert np.sqrt(np.square(error).mean()) < 0.02 * wanted.std()
+
+
+def test_weights_below_a_large_bias_become_zero(tmp_path):
+    m = Model()
+    m.input("x", "N", 6)
+    m.output(m.add("Gemm", "x", m.constant(m.rng.normal(size=(6, 3)) * 1e-20), m.noise(3), name="first"))
+    project = compiled(tmp_path, path=m.save(tmp_path / "tiny.onnx"))
+    bias = numpy_helper.to_array(onnx.load(tmp_path / "tiny.onnx").graph.initializer[1])
+    assert np.abs(project.simulator().predict(rows(5, 6)) - bias).max() < 1e-4
+    assert project.graph.types["first"].width <= 32
+
+
+def test_a_wide_input_takes_nothing_from_the_weights(tmp_path):
+    project = compiled(tmp_path, "[layers.first]\ninput = 'fixed<60,4,RND,SAT>'\nweight = 'fixed<8,2,RND,SAT>'")
+    free = compiled(tmp_path, "[layers.first]\ninput = 'fixed<40,4,RND,SAT>'")
+    forced, chosen = (one.graph.by_name["first"].operator for one in (project, free))
+    real = numpy_helper.to_array(onnx.load(tmp_path / "net.onnx").graph.initializer[0])
+    for operator in (forced, chosen):
+        found = np.ldexp(operator.weights.array.astype(float), -np.array(operator.fractions))
+        assert np.abs(found - real).max() < 0.02
+
+
+def test_dead_outputs_compile(tmp_path):
+    m = Model()
+    m.input("x", "N", 6)
+    dead = m.add("Relu", m.add("Gemm", "x", m.noise(6, 4), m.constant([-99.0] * 4), name="first"), name="relu")
+    m.output(m.add("MatMul", dead, m.noise(4, 3), name="second"))
+    project = compiled(tmp_path, path=m.save(tmp_path / "dead.onnx"))
+    assert not project.simulator().predict(rows(5, 6)).any()
+    assert project.graph.by_name["second"].operator.weights.array.any()
+
+
 # Inputs.
 
 
@@ -273,3 +342,12 @@ def test_mixed_layers_of_one_name_prefix(tmp_path):
     assert "fixed<5,3,RND,SAT>" in {
         str(n.operator.type) for n in project.graph.nodes if isinstance(n.operator, Requantize)
     }
+
+
+@pytest.mark.parametrize("largest", [0, 1], ids=["zeros", "zeros and ones"])
+def test_inputs_between_the_values_of_calibration_survive(tmp_path, largest):
+    data = np.random.default_rng(1).integers(0, largest + 1, (16, 6)).astype(np.float32)
+    project = compiled(tmp_path, data=data)
+    entry = entry_type(project)
+    for value in (0.4, 0.9):
+        assert arithmetic.quantize(np.array([value]), entry)[0] * entry.step == pytest.approx(value, abs=0.01)

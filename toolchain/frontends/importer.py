@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from toolchain.errors import ModelError, ToolchainError, UnsupportedOperator
+from toolchain.frontends.folding import FOLD_LIMIT, KEPT
 from toolchain.frontends.onnx import constants_of, unsupported
 from toolchain.ir import Array, Graph, Input, Node, Output, RealType, Shape
 from toolchain.ops import IMPORTERS, Operator
@@ -54,6 +55,7 @@ class Importer:
         self.name = name
         self.constants = constants_of(model)
         self.problems: list[str] = []
+        self._faults: list[ModelError] = []
         self.nodes: list[Node] = []
         self._inputs: list[Input] = []
         self._shapes: dict[str, Shape] = {}
@@ -141,7 +143,10 @@ class Importer:
     # The translation itself.
 
     def run(self) -> Graph:
-        """The whole graph. Raises one UnsupportedOperator whose `problems` lists everything unsupported."""
+        """The whole graph. Raises one UnsupportedOperator whose `problems` lists everything unsupported.
+
+        A model that is only at fault gives a ModelError instead, with the same list where it is longer than one.
+        """
         for given in self.model.graph.input:
             if given.name not in self.constants:
                 self._input(given)
@@ -150,7 +155,9 @@ class Importer:
         for proto in self.model.graph.node:
             self._node(proto)
         if self.problems:
-            raise unsupported(self.problems, self.name)
+            if len(self.problems) == len(self._faults) == 1:
+                raise self._faults[0]
+            raise unsupported(self.problems, self.name, len(self._faults))
         outputs = []
         for output in self.model.graph.output:
             if output.name not in self._values:
@@ -188,6 +195,12 @@ class Importer:
         )
         where = f"{proto.op_type} {layer!r}"
         translate = IMPORTERS.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
+        constant = any(node.inputs) and all(name in self.constants for name in node.inputs if name)
+        if constant and node.op_type not in KEPT:
+            limit = f"results above {FOLD_LIMIT >> 20} MiB are not"
+            self.problems.append(f"{where}: this operator on constants is not computed beforehand ({limit})")
+            self._unknown.update(name for name in node.outputs if name)
+            return
         if translate is None:
             domain = f" of domain {proto.domain!r}" if proto.domain not in ("", "ai.onnx") else ""
             self.problems.append(f"{where}: this operator{domain} is not supported")
@@ -203,9 +216,12 @@ class Importer:
             unread = sorted(set(node.attributes) - node.read)
             if unread:
                 raise UnsupportedOperator(f"attribute {unread[0]!r} is not supported")
-        except UnsupportedOperator as error:
+        except ModelError as error:
             del self.nodes[before:]
-            self.problems.append(f"{where}: {error.message}")
+            error.where = error.where or where
+            if not isinstance(error, UnsupportedOperator):
+                self._faults.append(error)
+            self.problems.append(f"{error.where}: {error.message}")
             self._placeholder(node)
         except ToolchainError as error:
             error.where = error.where or where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,14 +16,14 @@ import onnxscript.optimizer
 from google.protobuf.message import DecodeError, Message
 
 from toolchain.errors import ModelError, ToolchainError, UnsafeModel, UnsupportedOperator
+from toolchain.frontends.broadcasts import spell_out_broadcasts
+from toolchain.frontends.folding import FOLD_LIMIT, Folding, quiet
 
 OPSET = 18
 OLDEST_OPSET = 6
 FILE_LIMIT = 2 << 30
 FUNCTION_DEPTH = 64
 EXPANSION_LIMIT = 1 << 20
-FOLD_LIMIT = 512 << 20
-"""Bytes: no folded constant may be larger."""
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -40,8 +41,9 @@ def load(path: Path) -> onnx.ModelProto:
         ) from None
     if not model.graph.node and not model.graph.output:
         raise ModelError("is not an ONNX file: it holds no graph", where=path.name)
+    room = FILE_LIMIT
     for tensor in _tensors(model):
-        read_external(tensor, path.parent)
+        room -= read_external(tensor, path.parent, room)
         check_tensor(tensor)
     _check_functions(model)
     return model
@@ -78,8 +80,8 @@ def _check_functions(model: onnx.ModelProto) -> None:
         raise UnsafeModel(f"its functions expand to {total} nodes, more than {EXPANSION_LIMIT}")
 
 
-def check_tensor(tensor: onnx.TensorProto) -> None:
-    """Refuses a tensor whose data does not have the size that its shape claims, before anything is allocated."""
+def claimed_size(tensor: onnx.TensorProto) -> int:
+    """Bytes of raw data that the shape and type of a tensor ask for. Raises ModelError when there are none such."""
     if any(d < 0 for d in tensor.dims):
         raise ModelError(f"has the shape {list(tensor.dims)}", where=f"initializer {tensor.name!r}")
     try:
@@ -88,22 +90,33 @@ def check_tensor(tensor: onnx.TensorProto) -> None:
         raise ModelError(
             f"has the unknown data type {tensor.data_type}", where=f"initializer {tensor.name!r}"
         ) from None
-    count = 1
-    for d in tensor.dims:
-        count *= d
-    if tensor.HasField("raw_data") and item and tensor.data_type != onnx.TensorProto.STRING:
-        wanted, got = count * item, len(tensor.raw_data)
-        packed = onnx.helper.tensor_dtype_to_string(tensor.data_type).endswith("4")
-        if wanted != got and not packed:
-            raise ModelError(
-                f"holds {got} bytes, its shape {list(tensor.dims)} needs {wanted}", where=f"initializer {tensor.name!r}"
-            )
+    count = math.prod(tensor.dims)
+    kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+    packed = 2 if kind in ("INT4", "UINT4", "FLOAT4E2M1") else 4 if kind in ("INT2", "UINT2") else 1
+    return int(-(-count // packed) * item)
 
 
-def read_external(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Replaces a reference to a data file by its bytes. The file must be an ordinary one inside the model's folder."""
+def check_tensor(tensor: onnx.TensorProto) -> None:
+    """Refuses a tensor whose data does not have the size that its shape claims, before anything is allocated."""
+    wanted = claimed_size(tensor)
+    if tensor.HasField("raw_data") and tensor.data_type != onnx.TensorProto.STRING:
+        _check_length(tensor, wanted, len(tensor.raw_data))
+
+
+def _check_length(tensor: onnx.TensorProto, wanted: int, got: int) -> None:
+    if wanted != got:
+        raise ModelError(
+            f"holds {got} bytes, its shape {list(tensor.dims)} needs {wanted}", where=f"initializer {tensor.name!r}"
+        )
+
+
+def read_external(tensor: onnx.TensorProto, folder: Path, room: int = FILE_LIMIT) -> int:
+    """Replaces a reference to a data file by its bytes, `room` at most, and gives their number.
+
+    The file must be an ordinary one inside the model's folder, and the part of it as large as the shape says.
+    """
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return
+        return 0
     where = f"initializer {tensor.name!r}"
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
@@ -125,13 +138,17 @@ def read_external(tensor: onnx.TensorProto, folder: Path) -> None:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", info.st_size))
     except ValueError:
         raise ModelError("external data has an offset or length that is no number", where=where) from None
-    if offset < 0 or length < 0 or offset + length > info.st_size or length > FILE_LIMIT:
+    if offset < 0 or length < 0 or offset + length > info.st_size:
         raise ModelError(f"external data {location!r} is shorter than it claims", where=where)
+    _check_length(tensor, claimed_size(tensor), length)
+    if length > room:
+        raise ModelError(f"the external data has more than the {FILE_LIMIT} bytes that are read", where=where)
     with place.open("rb") as data:
         data.seek(offset)
         tensor.raw_data = data.read(length)
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
+    return length
 
 
 def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> onnx.ModelProto:
@@ -146,7 +163,6 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
         model = onnx.inliner.inline_local_functions(model)
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"has opset {version}, {OLDEST_OPSET} to {newest} are read", fix="Export it with opset 18.")
-    _refuse_other_domains(model)
     model = onnx.ModelProto.FromString(model.SerializeToString())
     model.ir_version = max(model.ir_version, 8)
     _fix_input_shapes(model, input_shapes or {})
@@ -154,18 +170,21 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     try:
+        if version < 7:
+            spell_out_broadcasts(model)
         if version < OPSET:  # a newer one is read as it is: the converter has no way back for many operators
-            model = onnx.version_converter.convert_version(model, OPSET)
+            model = _convert(model)
         graph = onnx_ir.serde.deserialize_model(model)
         ir_passes.RemoveInitializersFromInputsPass()(graph)
         ir_passes.InlinePass()(graph)
-        onnxscript.optimizer.fold_constants(
-            graph,
-            onnx_shape_inference=True,
-            should_fold=lambda node: None if node.op_type in ("QuantizeLinear", "DequantizeLinear") else True,
-            input_size_limit=FOLD_LIMIT,
-            output_size_limit=FOLD_LIMIT,
-        )
+        with quiet():
+            onnxscript.optimizer.fold_constants(
+                graph,
+                onnx_shape_inference=True,
+                should_fold=Folding(),
+                input_size_limit=FOLD_LIMIT,
+                output_size_limit=FOLD_LIMIT,
+            )
         ir_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         onnxscript.optimizer.remove_unused_nodes(graph)
         ir_passes.TopologicalSortPass()(graph)
@@ -183,21 +202,40 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
         return cleaned
 
 
-def _refuse_other_domains(model: onnx.ModelProto) -> None:
-    """Operators outside ONNX, and outside the model's own functions, cannot be brought to another opset."""
-    functions = {(function.domain, function.name) for function in model.functions}
-    problems = [
-        f"{node.op_type} {node.name or node.output[0]!r}: operators of domain {node.domain!r} are not supported"
-        for node in model.graph.node
-        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in functions
-    ]
-    if problems:
-        raise unsupported(problems)
+def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in opset 18. The converter gives up on operators of other domains, so that these are listed here."""
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except Exception:
+        problems = _unsupported_before_conversion(model)
+        if problems:
+            raise unsupported(problems) from None
+        raise
 
 
-def unsupported(problems: list[str], where: str | None = None) -> UnsupportedOperator:
-    """One error for everything that is not supported."""
-    error = UnsupportedOperator(f"{len(problems)} unsupported: " + "; ".join(problems), where=where)
+def _unsupported_before_conversion(model: onnx.ModelProto) -> list[str]:
+    """Operators of other domains and, where there are any, also those of ONNX that nothing translates or folds."""
+    from toolchain.ops import IMPORTERS  # the operators import this package
+
+    constants = {tensor.name for tensor in model.graph.initializer} | {""}
+    problems, foreign = [], False
+    for node in model.graph.node:
+        where = f"{node.op_type} {node.name or (node.output[0] if node.output else '')!r}"
+        if node.domain not in ("", "ai.onnx"):
+            foreign = True
+            problems.append(f"{where}: operators of domain {node.domain!r} are not supported")
+        elif node.op_type in ("Shape", "Size") or all(name in constants for name in node.input):
+            constants.update(node.output)
+        elif node.op_type not in IMPORTERS:
+            problems.append(f"{where}: this operator is not supported")
+    return problems if foreign else []
+
+
+def unsupported(problems: list[str], where: str | None = None, faults: int = 0) -> ModelError:
+    """One error for everything that is not supported; `faults` of the problems are errors of the model itself."""
+    kind = ModelError if faults == len(problems) else UnsupportedOperator
+    what = "problems" if faults else "unsupported"
+    error = kind(f"{len(problems)} {what}: " + "; ".join(problems), where=where)
     error.problems = tuple(problems)
     return error
 

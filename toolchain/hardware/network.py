@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from math import gcd
 
 from toolchain.codegen.kernel import Folding, Kernel, Port, Schedule, every, nest
-from toolchain.errors import PassError
+from toolchain.errors import ModelError, PassError
 from toolchain.ir import Graph, Node, Shape, TensorType
 from toolchain.ops.quantize import Quantize
 
 WORD_BITS = 4096
 """AP_INT_MAX_W as `word.h` sets it, the most that Vitis HLS takes: no word may be wider."""
+TERMINAL_DIMENSIONS = 5
+"""The loops of the test bench over an input or output."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Process:
 class Terminal:
     """An input or output of the design: an AXI4-Stream with `lanes` elements a beat, each in `lane_bits` bits.
 
-    `sizes` and `strides` (5 each) walk the model's own layout in stream order.
+    `sizes` and `strides` (TERMINAL_DIMENSIONS each) walk the model's own layout in stream order.
     """
 
     name: str
@@ -242,10 +244,15 @@ class _Builder:
         return terminal
 
     def _terminal(self, name: str, value: str, type: TensorType, lanes: int, axes: Shape, model: Shape) -> Terminal:
+        if len(axes) > TERMINAL_DIMENSIONS:
+            raise ModelError(
+                f"has {len(axes)} dimensions beside the batch, inputs and outputs may have {TERMINAL_DIMENSIONS}",
+                where=name,
+            )
         strides = [1] * len(model)
         for k in range(len(model) - 2, -1, -1):
             strides[k] = strides[k + 1] * model[k + 1]
-        missing = 5 - len(axes)
+        missing = TERMINAL_DIMENSIONS - len(axes)
         return Terminal(
             name,
             self.names.make(f"{name}_axis", "_beat", "_order"),

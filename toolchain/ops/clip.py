@@ -80,9 +80,13 @@ class Clip(Operator):
         return renderer.clip(inputs[0], *self.limits(renderer.integer_type(node.inputs[0])))
 
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
-        low, high = self.limits(inputs[0])
-        cost = Cost(lut=folding.lanes * inputs[0].width)
-        return [elementwise("clip", inputs, output, folding, {"LOW": low, "HIGH": high}, cost=cost)]
+        (given,) = inputs
+        low, high = self.limits(given)
+        config: dict[str, int | str] = {"CLIPS_LOW": int(low > given.low), "CLIPS_HIGH": int(high < given.high)}
+        # A bound that no value passes may need more bits than C++ has literals for.
+        config |= {"LOW": low * (low > given.low), "HIGH": high * (high < given.high)}
+        cost = Cost(lut=folding.lanes * given.width)
+        return [elementwise("clip", inputs, output, folding, config, cost=cost)]
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:

@@ -124,7 +124,11 @@ class Requantize(Operator):
         }
         arrays = {"left": KernelArray("unsigned char", lambda: left)} if len(left) > 1 else {}
         schedule = Schedule.streaming(words)
-        cost = Cost(lut=lanes * (given.width + output.width))
+        lut = lanes * (given.width + output.width)
+        steps, farthest = given.shape[-1] // lanes, int(left.max())
+        if steps > 1 and farthest > 0:  # a lane serves several channels, so its shift is computed
+            lut += lanes * (given.width + farthest) * farthest.bit_length() // 2
+        cost = Cost(lut=lut)
         return [
             Kernel(
                 "requantize",

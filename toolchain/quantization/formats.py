@@ -12,6 +12,8 @@ SAMPLE = 1 << 18
 CLIPPED_BITS = 3
 """Integer bits that may be given up in exchange for resolution."""
 FINEST_GRID = 24
+PLENTY = 16
+"""With so many bits resolution is plentiful: one is kept as headroom for inputs that calibration has not seen."""
 
 
 def sample_of(values: Array) -> Array:
@@ -41,7 +43,7 @@ def choose_format(values: Array, width: int, signed: bool) -> FixedType:
     sample = sample_of(values)
     largest = float(np.abs(sample).max(initial=0))
     top = integer_bits(largest, signed)
-    if width >= 16:  # resolution is plentiful: keep a bit of headroom for inputs that calibration has not seen
+    if width >= PLENTY:
         return FixedType(width, top + 1, signed, Rounding.RND, Overflow.SAT)
     candidates = [
         FixedType(width, integer, signed, Rounding.RND, Overflow.SAT)
@@ -51,13 +53,23 @@ def choose_format(values: Array, width: int, signed: bool) -> FixedType:
 
 
 def dyadic_grid(values: Array, width: int) -> FixedType | None:
-    """The coarsest binary point on which all values are integers of at most `width` bits, None if there is none."""
+    """A binary point on which all values are integers of at most `width` bits, None if there is none or all are 0.
+
+    Of those that hold the values it is the finest, since inputs that calibration has not seen may lie between the
+    values seen. Within a quarter of the width of it, the grids that data sets come in, u8 and u8 / 256, have
+    precedence: pictures keep them where calibration saw only dark ones.
+    """
     flat = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not flat.any():
+        return None
     for fraction in range(-FINEST_GRID, FINEST_GRID + 1):
         scaled = np.ldexp(flat, fraction)
         if np.array_equal(scaled, np.floor(scaled)):
-            needed, signed = needed_width(int(scaled.min(initial=0)), int(scaled.max(initial=0)))
+            needed, signed = needed_width(int(scaled.min()), int(scaled.max()))
             if needed > width:
                 return None
-            return FixedType(width, width - fraction, signed, Rounding.RND, Overflow.SAT)
+            spare = width - needed
+            finest = fraction + (spare if width < PLENTY else max(spare - 1, 0))
+            usual = [f for f in (8 - signed, 0) if fraction <= f <= finest <= f + width // 4]
+            return FixedType(width, width - (usual or [finest])[0], signed, Rounding.RND, Overflow.SAT)
     return None

@@ -26,7 +26,7 @@ from toolchain.quantization.weights import quantize_weights, weights_in_format
 OUTPUT_BITS = 16
 """Width of what leaves the program, unless activations are wider: nobody multiplies it, and ties cost accuracy."""
 UNSEEN_BITS = 8
-"""Fraction bits of a sum beyond those of the weights and of an output, so that rounding errors do not add up."""
+"""Inputs of fewer bits count as so many where weights are too small to be seen in an output."""
 ROWS = 256
 """Calibration rows that choices are made on."""
 ELEMENTS = 1 << 26
@@ -147,8 +147,9 @@ class Lowering:
     def weights(self, node: Node, weights: Array, value: str) -> tuple[Array, tuple[int, ...], FixedType]:
         """Integer weights, their fraction bits per output channel, and their format (the widest channel's).
 
-        What they give for `value` is no finer than an output of OUTPUT_BITS can show, but for UNSEEN_BITS and the
-        weights' own bits: smaller weights become 0 in place of making the sums wide.
+        Products with `value` are at most as many bits finer than an output of OUTPUT_BITS as the weights and `value`
+        have together: the largest sum of weights that lose bits for it is below the output's step. Weights far below
+        become 0 in place of making the sums wide.
         """
         forced = self.configuration.layer(node.layer).weight
         if forced:
@@ -157,8 +158,9 @@ class Lowering:
             self.saturations[f"{node.name}/weights"] = int((integers != exact).sum())
             return integers, (forced.fraction,) * weights.shape[-1], forced
         width = self.configuration.weight_bits
-        seen = choose_format(self._real[node.name], OUTPUT_BITS, True).fraction
-        most = seen + width + UNSEEN_BITS - self.types[value].fraction
+        given = self.types[value]
+        seen = choose_format(self._real[node.name], max(OUTPUT_BITS, self.configuration.activation_bits), True).fraction
+        most = seen + width + max(given.width, UNSEEN_BITS) - given.fraction
         integers, fractions = quantize_weights(weights, width, most)
         return integers, fractions, FixedType(width, width - min(fractions), True)
 

@@ -10,7 +10,9 @@ import onnxruntime
 
 from toolchain.errors import InputError
 from toolchain.frontends import read_model
-from toolchain.ir import Array
+from toolchain.ir import Array, Graph
+from toolchain.ir.fixed import dequantize
+from toolchain.ops.quantize import Quantize
 from toolchain.progress import Progress
 from toolchain.project import load
 from toolchain.simulation.arrays import load_arrays
@@ -32,7 +34,8 @@ def evaluate_project(
     result: dict[str, float | int] = {"samples": rows, "integer_accuracy": float((integer == wanted).mean())}
     if model is not None:
         shapes = {given.name: given.model_shape for given in loaded.graph.inputs}
-        floating = classes(run_float_model(model, weights, arrays, shapes, progress))
+        real = {given.name: real_values(loaded.graph, given.name, arrays[given.name]) for given in loaded.graph.inputs}
+        floating = classes(run_float_model(model, weights, real, shapes, progress))
         result["float_accuracy"] = float((floating == wanted).mean())
         result["agreement"] = float((integer == floating).mean())
     return result
@@ -41,6 +44,15 @@ def evaluate_project(
 def classes(scores: Array) -> Array:
     """The position of the largest score in each row, the first where several are."""
     return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
+
+
+def real_values(graph: Graph, name: str, values: Array) -> Array:
+    """What an input's array means to the float model: integers are raw, in the program's format of that input."""
+    if values.dtype.kind not in "iub":
+        return values
+    entries = (node.operator for node in graph.consumers[name])
+    fraction = next(entry.type.fraction for entry in entries if isinstance(entry, Quantize))
+    return dequantize(values, fraction)
 
 
 def run_float_model(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -58,8 +60,19 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
     return {name: arrays[name] for name in names}
 
 
+def check_target(path: Path, names: Sequence[str]) -> None:
+    """Raises ConfigurationError when arrays of these names do not go into a file called so."""
+    if len(names) > 1 and path.suffix == ".npy":
+        raise ConfigurationError(
+            f"holds one array, there are {len(names)}: {', '.join(names)}",
+            where=str(path),
+            fix=f"Write {path.with_suffix('.npz').name}.",
+        )
+
+
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """One array as `.npy`, several as `.npz`; written beside the target and renamed."""
+    check_target(path, list(arrays))
     try:
         handle, name = tempfile.mkstemp(prefix=".toolchain-", dir=path.resolve().parent)
     except OSError as error:
@@ -67,7 +80,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             if path.suffix == ".npz" or len(arrays) > 1:
-                np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+                write_npz(file, arrays)
             else:
                 np.save(file, next(iter(arrays.values())))
         umask = os.umask(0)
@@ -80,3 +93,11 @@ def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     except BaseException:
         Path(name).unlink()
         raise
+
+
+def write_npz(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
+    """What `numpy.savez` writes, but for every name (`file` is one of its own parameters), and without times."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -12,6 +12,7 @@ from toolchain.ir import Array, Graph, Input, TensorType
 from toolchain.ir.fixed import dequantize
 from toolchain.simulation import reference
 from toolchain.simulation.fast import FastEngine
+from toolchain.simulation.reference import Observer
 
 Engine = Literal["fast", "reference"]
 BATCH_BYTES = 256 << 20
@@ -48,14 +49,21 @@ class Simulator:
         return self._single(self.raw_outputs(self._named(x)))
 
     def raw_outputs(
-        self, inputs: Mapping[str, Array], progress: Callable[[int, int], None] | None = None
+        self,
+        inputs: Mapping[str, Array],
+        progress: Callable[[int, int], None] | None = None,
+        observer: Observer | None = None,
     ) -> dict[str, Array]:
-        """Raw integers per output name in the model's layout."""
+        """Raw integers per output name in the model's layout.
+
+        Rows run in batches; of each, `observer` gets every node's name and raw integers, channels-last.
+        """
         checked = check_inputs(self.graph, inputs)
+        run = self._runner(observer is not None)
         rows = len(next(iter(checked.values())))
         parts: dict[str, list[Array]] = {output.name: [] for output in self.graph.outputs}
         for part in reference.batches(rows, self._batch):
-            results = self._run({name: array[part] for name, array in checked.items()})
+            results = run({name: array[part] for name, array in checked.items()}, observer)
             for output in self.graph.outputs:
                 parts[output.name].append(np.ascontiguousarray(output.to_model(results[output.name])))
             if progress:
@@ -63,15 +71,13 @@ class Simulator:
         return {name: chunks[0] if len(chunks) == 1 else np.concatenate(chunks) for name, chunks in parts.items()}
 
     def trace(self, x: Array | Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        """Every node's name and raw integers, channels-last, in execution order, by the simulator's own engine."""
+        """Every node's name and raw integers, channels-last, in execution order, by the simulator's own engine.
+
+        All of them are held at once: memory grows with the rows. `raw_outputs` with an observer works in batches.
+        """
         seen: list[tuple[str, Array]] = []
         inputs = check_inputs(self.graph, self._named(x))
-        channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}
-        if self._engine == "fast":
-            engine = FastEngine(self.graph, self._threads, observed=True)
-            engine.evaluate(channels_last, lambda name, values: seen.append((name, values)))
-        else:
-            reference.evaluate(self.graph, channels_last, lambda name, values: seen.append((name, values)))
+        self._runner(observed=True)(inputs, lambda name, values: seen.append((name, values)))
         return iter(seen)
 
     def scaled(self, name: str, raw: Array) -> Array:
@@ -81,11 +87,19 @@ class Simulator:
         assert isinstance(type, TensorType)
         return dequantize(raw, type.fraction)
 
-    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}
-        if self._fast is not None:
-            return self._fast.evaluate(channels_last)
-        return reference.evaluate(self.graph, channels_last)
+    def _runner(self, observed: bool) -> Callable[[Mapping[str, Array], Observer | None], dict[str, Array]]:
+        """What runs a batch in the model's layout: the engine that was asked for, every node kept if `observed`."""
+        engine = self._fast
+        if engine is not None and observed:
+            engine = FastEngine(self.graph, self._threads, observed=True)
+
+        def run(inputs: Mapping[str, Array], observer: Observer | None) -> dict[str, Array]:
+            channels_last = {given.name: given.from_model(inputs[given.name]) for given in self.graph.inputs}
+            if engine is not None:
+                return engine.evaluate(channels_last, observer)
+            return reference.evaluate(self.graph, channels_last, observer)
+
+        return run
 
     def _named(self, x: Array | Mapping[str, Array]) -> Mapping[str, Array]:
         if isinstance(x, Mapping):
