@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from toolchain.codegen.hls import render_hls
+from toolchain.codegen.kernel import Folding
 from toolchain.codegen.project import Files, prefixed
 from toolchain.errors import CalibrationError, ConfigurationError
 from toolchain.frontends import read_graph
@@ -140,8 +141,12 @@ def make_design(
     """Foldings, processes, streams and FIFO depths for a program on a board."""
     steps = max(interval - PIPELINE, 1) if interval else 0
     reserved = Estimate()
+    foldings: dict[str, Folding] = {}
     for _ in range(ATTEMPTS):
-        network = build_network(graph, fold(graph, board.resources, configuration, steps, reserved))
+        before, foldings = foldings, fold(graph, board.resources, configuration, steps, reserved)
+        if foldings == before:  # the smallest design already
+            break
+        network = build_network(graph, foldings)
         timing = simulate(network)
         network = network.with_depths(timing.depths)
         if not exceeded(network_estimate(network), board.resources):
