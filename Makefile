@@ -22,7 +22,7 @@ comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-CPP = $(shell find hls_templates -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' | sort)
+CPP = $(shell find hls_templates c_templates -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' | sort)
 
 .PHONY: help env dev demo test check lint format fuzz docs wheel clean distclean compiler tools
 
@@ -95,7 +95,7 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff format --check --quiet || { echo "error: not formatted as ruff does it. Type: make format" >&2; exit 1; }
 	@echo "==> mypy --strict toolchain"
 	@$(BIN)/mypy --strict --no-error-summary toolchain
-	@echo "==> clang-format of $(words $(CPP)) C and C++ files in hls_templates"
+	@echo "==> clang-format of $(words $(CPP)) C and C++ files"
 	@$(if $(CPP),$(BIN)/clang-format --dry-run -Werror $(CPP))
 
 lint: check ## ruff, mypy and clang-format, changing nothing

@@ -14,7 +14,7 @@ import pytest
 from toolchain.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKED = {"toolchain": "toolchain", "hls_templates": "toolchain/hls_templates", "boards": "toolchain/boards"}
+PACKED = {"toolchain": "toolchain"} | {name: f"toolchain/{name}" for name in ("hls_templates", "c_templates", "boards")}
 
 
 def run(*argv: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -28,6 +28,7 @@ from toolchain.ir.constant import Constant
 from toolchain.ir.fixed import FixedType
 from toolchain.ir.graph import Graph, Input, Node, Output
 from toolchain.ir.types import RealType, TensorType, Type
+from toolchain.packing.packed import Coding, Packed
 
 _DECODER = json.JSONDecoder()
 
@@ -38,6 +39,8 @@ def to_text(graph: Graph, constants: list[Constant] | None = None) -> str:
 
     def encode(value: Any) -> Any:
         if isinstance(value, Constant):
+            if constants is None and isinstance(value, Packed):
+                return {"packed": encode(value.coding), "shape": list(value.shape)}
             if constants is None:
                 shape = {} if value.array.size else {"shape": list(value.shape)}  # which nested lists would not tell
                 return {"array": value.array.tolist(), "real": not value.is_integer, **shape}
@@ -212,6 +215,8 @@ class _Reader:
             if type(number) is not int or not 0 <= number < len(self._constants):
                 raise ValueError(f"there is no constant {number}")
             return self._constants[number]
+        if "packed" in value:
+            return Packed(self._decode(value["packed"], Coding), tuple(value["shape"]))
         array = np.array(value["array"], dtype=np.float64 if value["real"] else None)
         if array.size:
             return Constant(array)
