@@ -38,12 +38,13 @@ class Settings:
     scale: float = 1.0
     data: str = "normal"
     foldings: str = "random"
+    pack: str = "none"
+    execute: str = "auto"
 
     @property
     def configuration(self) -> Configuration:
-        return Configuration.model_validate(
-            {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits, "layers": self.layers}
-        )
+        names = ("weight_bits", "activation_bits", "layers", "pack", "execute")
+        return Configuration.model_validate({name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -545,7 +546,7 @@ def with_odd_names(case: Case, rng: np.random.Generator) -> Case:
 
 
 def settings(net: Network, seed: int) -> Settings:
-    """Random bits, formats, data and foldings."""
+    """Random bits, formats, data, foldings, and how weights are coded and executed."""
     layers: dict[str, dict[str, str]] = {}
     if net.flip(0.5):
         for node in net.nodes:
@@ -560,6 +561,8 @@ def settings(net: Network, seed: int) -> Settings:
         float(net.pick(1, 1, 0.1, 5)),
         net.pick("normal", "normal", "normal", "positive", "bytes", "grid", "grid", "constant"),
         net.pick("random", "random", "random", "solver"),
+        net.pick("none", "none", "dct", "dct", "spatial", "auto"),
+        net.pick("auto", "auto", "spatial", "frequency"),
     )
 
 

@@ -197,6 +197,8 @@ def _plainer(settings: Settings) -> Iterator[Settings]:
             yield replace(settings, layers={**settings.layers, name: kept})
     for change in (
         {"foldings": "solver"},
+        {"pack": "none"},
+        {"execute": "auto"},
         {"weight_bits": 8},
         {"activation_bits": 8},
         {"data": "normal"},

@@ -28,6 +28,7 @@ from tests.cpp import ap_types_path
 from tests.fuzz.generate import Case
 from toolchain.codegen import hls
 from toolchain.codegen.kernel import Folding, pattern_steps
+from toolchain.compiler import container_size
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
 from toolchain.hardware import board, dataflow, folding, network
@@ -35,7 +36,7 @@ from toolchain.ir import Graph, TensorType
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.reshape import Reshape
 from toolchain.passes import pipeline
-from toolchain.quantization.lowering import lower
+from toolchain.quantization.budget import lower_packed
 from toolchain.simulation import reference
 from toolchain.simulation.simulator import Simulator
 
@@ -118,7 +119,10 @@ def build(case: Case, rows: int, summary: Summary | None = None) -> Built:
     optimized = guarded("real pass", lambda: pipeline.run(real, pipeline.REAL_PASSES))
     compare_real("real pass", optimized, tests, expected)
     calibration = case.arrays(case.settings.rows, 0)
-    lowered = guarded("lower", lambda: lower(optimized, calibration, case.settings.configuration)).graph
+    configuration = case.settings.configuration
+    lowered = guarded(
+        "lower", lambda: lower_packed(optimized, calibration, configuration, container_size)
+    ).lowered.graph
     program = guarded("exact pass", lambda: pipeline.run(lowered, pipeline.EXACT_PASSES))
     trace: dict[str, np.ndarray] = {}
     outputs = guarded("reference", lambda: evaluate(program, tests, trace))
@@ -285,7 +289,8 @@ def random_foldings(case: Case, program: Graph) -> dict[str, Folding]:
             legal = [n for n in folding.divisors(type.size) if n * bits <= 512 and n * bits & (n * bits - 1) == 0]
             foldings[node.name] = Folding(legal[int(rng.integers(len(legal)))])
         elif not isinstance(node.operator, Reshape):
-            options = folding.options(program, node, case.settings.configuration.layer(node.layer))
+            configuration = case.settings.configuration
+            options = folding.options(program, node, configuration.layer(node.layer), configuration.execute)
             foldings[node.name] = options[int(rng.integers(len(options)))].folding
     return foldings
 

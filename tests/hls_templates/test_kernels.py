@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.hls_templates.harness import Case, Stream, array, run_cases, weight_array
+from toolchain.packing.basis import basis
 
 pytestmark = pytest.mark.csim
 
@@ -166,6 +167,177 @@ depthwise(4, 6, 2, 9, 1, (6, True))
 depthwise(3, 6, 6, 4, 2, (5, False))
 depthwise(3, 4, 2, 1, 3, (8, True), output=13)
 depthwise(2, 16, 16, 2, 1, (12, True), output=24)
+
+
+# ---------------------------------------------------------------------------------------------- sparse unit and basis
+
+
+def sparse(pixels, inputs, outputs, macs, group, simd, pe, **options):
+    """Nonzeros in the order of the outputs, cut into `macs` pieces; what the schedule holds is written out by hand."""
+    width, signed = options.get("input", (8, True))
+    weight, output = options.get("weight", (6, True)), options.get("output", 40)
+    x = random_values((FRAMES, pixels, inputs), width, signed)
+    w = random_values((outputs, inputs), *weight) * (rng.random((outputs, inputs)) < options.get("density", 0.4))
+    w[options.get("empty", [])] = 0
+    bias = rng.integers(-(2**20), 2**20, outputs)
+    entries = [(m, k, int(w[m, k])) for m in range(outputs) for k in (np.flatnonzero(w[m]).tolist() or [0])]
+    steps = -(-len(entries) // macs)
+    select_bits, address_bits = (simd - 1).bit_length(), (inputs // simd - 1).bit_length()
+    schedule = np.zeros((steps, macs), dtype=object)
+    partials, results = [], []
+    for lane, start in enumerate(range(0, len(entries), steps)):
+        piece = entries[start : start + steps]
+        results.append(0)
+        for at in range(steps):
+            m, k, value = piece[at] if at < len(piece) else (None, 0, 0)
+            following = [e[0] for e in entries[start + at + 1 : start + at + 2]]
+            ends_lane = at == steps - 1
+            last = ends_lane or (m is not None and following != [m])
+            fields = (
+                (k % simd, select_bits), (k // simd, address_bits), (value % 2 ** weight[0], weight[0]), (int(last), 1)
+            )  # fmt: skip
+            shift = 0
+            for field, bits in fields:
+                schedule[at, lane] += field << shift
+                shift += bits
+            if m is not None and (at == len(piece) - 1 or following != [m]):
+                partials.append((following != [m]) + 2 * (at == len(piece) - 1))
+                results[-1] += 1
+    fill, emit, groups = group * inputs // simd, group * outputs // pe, pixels // group
+    lengths = {0: fill, 1: steps, 2: len(partials), 3: emit}
+    total = sum(max(n for late, n in lengths.items() if 0 <= r - late < groups) for r in range(groups + 3))
+    per_chunk = 64 // shift
+    rows = [
+        [sum(e << (i * shift) for i, e in enumerate(row[c : c + per_chunk])) for c in range(0, macs, per_chunk)]
+        for row in schedule.tolist()
+    ]
+    table = ", ".join("{" + ", ".join(f"{chunk}ULL" for chunk in row) + "}" for row in rows)
+    config = {
+        "PIXELS": pixels, "INPUTS": inputs, "OUTPUTS": outputs, "SIMD": simd, "PE": pe, "MACS": macs,
+        "GROUP_PIXELS": group, "FILL": fill, "STEPS": steps, "PARTIALS": len(partials), "EMIT": emit,
+        "DRAIN": max(len(partials), emit), "NONZEROS": len(entries), "FREQUENCY": 0, "RESULTS": max(results),
+        "SELECT_BITS": select_bits, "ADDRESS_BITS": address_bits,
+        "input_t": int_type(width, signed), "weight_t": int_type(*weight), "output_t": int_type(output),
+    }  # fmt: skip
+    constants = f"const unsigned long long schedule[{steps}][{len(rows[0])}] = {{{table}}};"
+    constants += array("partials", partials, "unsigned char") + array("bias", bias, "int")
+    case(
+        serial("sparse"), "sparse_matrix_vector.h",
+        "dct::sparse_matrix_vector<C>(in0, schedule, partials, bias, out0)", config,
+        [(int_type(width, signed), simd, x)], [(int_type(output), pe, wrap(x @ w.T + bias, output))], total, constants,
+    )  # fmt: skip
+
+
+sparse(4, 12, 5, 1, 1, 1, 1)
+sparse(6, 12, 6, 3, 2, 4, 2)
+sparse(6, 12, 6, 4, 3, 3, 6, empty=[0, 5])
+sparse(8, 20, 4, 16, 4, 5, 1)  # outputs lie over several lanes
+sparse(1, 30, 7, 4, 1, 6, 7, weight=(12, True), input=(16, False))  # a single group
+sparse(2, 9, 3, 2, 1, 9, 1)
+sparse(8, 6, 4, 64, 8, 3, 4)  # more lanes than nonzeros
+sparse(5, 8, 4, 3, 1, 2, 1, density=0)  # nothing but bias
+sparse(4, 8, 6, 5, 2, 1, 3, density=1, output=12)  # wraps
+sparse(16, 4, 16, 2, 4, 4, 1)  # emission binds
+sparse(3, 40, 3, 7, 1, 40, 3, weight=(32, True), input=(16, True), output=60)
+sparse(2, 1, 1, 1, 2, 1, 1)
+
+
+def responses(windows, rows, columns, shifts):
+    """Basis responses of (..., rows * columns) values."""
+    return (windows @ np.kron(basis(rows), basis(columns)).T) << np.array(shifts)
+
+
+def response_types(rows, columns, shifts, width, signed):
+    """Types of responses along columns, along both axes, and after the shifts, a bit to spare in each."""
+    one, both = (int(np.abs(m).sum(axis=1).max()).bit_length() for m in (basis(rows), basis_of(rows, columns)))
+    return {
+        "input_t": int_type(width, signed), "column_t": int_type(width + one + 1), "sum_t": int_type(width + both + 1),
+        "output_t": int_type(width + both + 1 + max(shifts)),
+        "shifts_t": f"dct::shift_list<{', '.join(map(str, shifts))}>",
+    }  # fmt: skip
+
+
+def basis_of(rows, columns):
+    return np.kron(basis(rows), basis(columns))
+
+
+def basis_window(size, channels, lanes, kernel, stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), **options):
+    """pads: top, left, bottom, right."""
+    width, signed = options.get("width", 8), options.get("signed", True)
+    shifts = options.get("shifts") or rng.integers(0, 5, prod(kernel)).tolist()
+    extent = [(kernel[i] - 1) * dilation[i] + 1 for i in range(2)]
+    out = [(size[i] + pads[i] + pads[i + 2] - extent[i]) // stride[i] + 1 for i in range(2)]
+    x = random_values((FRAMES, *size, channels), width, signed)
+    padded = np.pad(x, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3]), (0, 0)))
+    windows = np.array(
+        [
+            [
+                padded[f, oy * stride[0] + ky * dilation[0], ox * stride[1] + kx * dilation[1]]
+                for ky in range(kernel[0])
+                for kx in range(kernel[1])
+            ]
+            for f in range(FRAMES)
+            for oy in range(out[0])
+            for ox in range(out[1])
+        ]
+    )
+    z = responses(windows.transpose(0, 2, 1), *kernel, shifts)  # (pixel, channel, frequency)
+    expected = z.reshape(-1, channels // lanes, lanes, prod(kernel)).transpose(0, 1, 3, 2)
+    row = size[1] * channels // lanes
+    edge = extent[1] - 1 - pads[1]
+    visited = (edge + (out[1] - 1) * stride[1] - min(edge, 0) + 1) * channels // lanes
+    loaded = [min(max(oy * stride[0] - pads[0] + extent[0], 0), size[0]) for oy in range(out[0])]
+    steps = loaded[0] * row + out[0] * max(visited, stride[0] * row) + (size[0] - loaded[-1]) * row
+    config = {
+        "HEIGHT": size[0], "WIDTH": size[1], "CHANNELS": channels, "LANES": lanes,
+        "KERNEL_HEIGHT": kernel[0], "KERNEL_WIDTH": kernel[1], "STRIDE_HEIGHT": stride[0], "STRIDE_WIDTH": stride[1],
+        "DILATION_HEIGHT": dilation[0], "DILATION_WIDTH": dilation[1], "PAD_TOP": pads[0], "PAD_LEFT": pads[1],
+        "OUT_HEIGHT": out[0], "OUT_WIDTH": out[1], **response_types(*kernel, shifts, width, signed),
+    }  # fmt: skip
+    case(
+        serial("basis_window"), "basis_window.h", "dct::basis_window<C>(in0, out0)", config,
+        [(int_type(width, signed), lanes, x)], [(config["output_t"], lanes * prod(kernel), expected)], steps,
+    )  # fmt: skip
+
+
+basis_window((5, 6), 4, 1, (3, 3), pads=(1, 1, 1, 1))
+basis_window((5, 6), 4, 4, (3, 3), pads=(1, 1, 1, 1), signed=False)
+basis_window((7, 8), 2, 2, (3, 3), stride=(2, 2), pads=(0, 1, 1, 0))
+basis_window((6, 5), 6, 3, (2, 2), width=5)
+basis_window((6, 5), 3, 1, (3, 2), stride=(1, 2), pads=(2, 0, 0, 1))
+basis_window((9, 9), 2, 2, (3, 3), dilation=(2, 3), pads=(2, 3, 2, 3))
+basis_window((9, 8), 3, 3, (2, 2), stride=(3, 4))  # stride beyond the extent
+basis_window((8, 7), 2, 1, (5, 5), pads=(2, 2, 2, 2))
+basis_window((9, 8), 1, 1, (7, 7), stride=(1, 2), pads=(3, 3, 3, 3))
+basis_window((4, 6), 2, 2, (4, 6))  # covers the picture
+basis_window((4, 3), 2, 1, (1, 1), shifts=[3])
+basis_window((1, 13), 2, 2, (1, 5), stride=(1, 2), pads=(0, 2, 0, 2))  # one-dimensional
+basis_window((13, 1), 2, 1, (4, 1), pads=(3, 0, 0, 0))
+basis_window((2, 3), 2, 2, (5, 5), pads=(4, 7, 4, 7))  # windows beside the picture
+basis_window((12, 13), 1, 1, (11, 8), width=3)
+basis_window((10, 11), 1, 1, (9, 10), width=4, stride=(1, 2), pads=(1, 1, 1, 1))
+
+
+def basis_channels(count, lanes, rows, columns, width=8, signed=True):
+    shifts = rng.integers(0, 4, rows * columns).tolist()
+    x = random_values((FRAMES, count, lanes // (rows * columns), rows * columns), width, signed)
+    config = {
+        "COUNT": count, "LANES": lanes, "ROWS": rows, "COLUMNS": columns,
+        **response_types(rows, columns, shifts, width, signed),
+    }  # fmt: skip
+    case(
+        serial("basis_channels"), "basis_channels.h", "dct::basis_channels<C>(in0, out0)", config,
+        [(int_type(width, signed), lanes, x)],
+        [(config["output_t"], lanes, responses(x, rows, columns, shifts))], count,
+    )  # fmt: skip
+
+
+basis_channels(5, 4, 1, 4)
+basis_channels(5, 12, 2, 2, signed=False)
+basis_channels(4, 16, 4, 4, width=6)
+basis_channels(3, 6, 6, 1)
+basis_channels(3, 10, 2, 5)
+basis_channels(3, 3, 1, 1)
 
 
 # ---------------------------------------------------------------------------------------------- requantize

@@ -22,6 +22,8 @@ from toolchain.hardware.folding import fold, options
 from toolchain.hardware.network import Network, build_network
 from toolchain.ir import FixedType, Graph, Input, Node, Output, RealType, TensorType
 from toolchain.ops import OPERATORS, Operator, Sample
+from toolchain.ops.conv import Conv
+from toolchain.ops.gemm import Gemm
 from toolchain.ops.quantize import Quantize
 from toolchain.quantization.configuration import Configuration, LayerConfiguration
 from toolchain.simulation import reference
@@ -130,11 +132,40 @@ def foldings(graph: Graph) -> list[dict[str, LayerConfiguration]]:
     node = graph.by_name["y"]
     if not node.operator.kernels(*_kernel_types(graph, node), Folding()):
         return [{}]
-    legal = sorted({(o.folding.lanes, o.folding.pe) for o in options(graph, node, LayerConfiguration())})
+    found = [o.folding for o in options(graph, node, LayerConfiguration(), "spatial")]
+    legal = sorted({(f.lanes, f.pe) for f in found if f.engine == "dense"})
     few = {legal[0], legal[-1], legal[len(legal) // 2]}
     few.add(min(legal, key=lambda f: (f[0], -f[1])))
     few.add(min(legal, key=lambda f: (-f[0], f[1])))
     return [{"y": LayerConfiguration(simd=lanes, pe=pe)} for lanes, pe in sorted(few)]
+
+
+def sparse_foldings(graph: Graph) -> list[Folding]:
+    """Foldings for the sparse engine in both domains: few lanes and many, narrow and wide words.
+
+    Words that the compiler would not choose are among them: one element a word in, all outputs a word out.
+    """
+    node = graph.by_name["y"]
+    if not isinstance(node.operator, Conv | Gemm):
+        return []
+    kinds: dict[str, list[Folding]] = {"spatial": [], "frequency": []}
+    for option in options(graph, node, LayerConfiguration()):
+        if option.folding.engine == "sparse":
+            kinds[option.folding.domain].append(option.folding)
+    few: list[Folding] = []
+    outputs = graph.types["y"].shape[-1]
+    for found in filter(None, kinds.values()):
+        found.sort(key=lambda f: (f.macs, f.pixels, f.lanes, f.pe))
+        chosen = [found[0], found[len(found) // 2], max(found, key=lambda f: (f.pixels, f.macs))]
+        narrow = min(found, key=lambda f: (f.lanes, -f.macs))
+        chosen.append(replace(narrow, macs=7, pe=outputs))
+        few += dict.fromkeys(chosen)
+    return few
+
+
+def folded(graph: Graph, folding: Folding) -> Network:
+    """The dataflow network with this folding of the program's operator."""
+    return build_network(graph, {**fold(graph, HUGE, Configuration()), "y": folding})
 
 
 def _kernel_types(graph: Graph, node: Node) -> tuple[tuple[TensorType, ...], TensorType]:

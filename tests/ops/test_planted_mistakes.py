@@ -14,6 +14,7 @@ from tests.ops.designs import (
     Run,
     expected_outputs,
     first_difference,
+    folded,
     network_of,
     program,
     program_inputs,
@@ -21,7 +22,7 @@ from tests.ops.designs import (
     schedule_differences,
     with_config,
 )
-from toolchain.codegen.kernel import every
+from toolchain.codegen.kernel import Folding, every
 from toolchain.hardware.network import Network
 from toolchain.ir import Constant, FixedType, Graph, Overflow, Rounding, TensorType
 from toolchain.ir.window import Window
@@ -30,6 +31,8 @@ from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.requantize import Requantize
+from toolchain.packing.basis import Transform
+from toolchain.packing.packed import Coding, Packed
 from toolchain.quantization.configuration import LayerConfiguration
 from toolchain.simulation import fast
 
@@ -60,10 +63,20 @@ def maximum() -> Graph:
     return program("maximum", MaxPool(Window((2, 2), (1, 1), (1, 1), (1, 1, 0, 0))), (given,))
 
 
-PROGRAMS = {graph.name: graph for graph in (requantize(), conv(), average(), maximum())}
+def packed() -> Graph:
+    rng = np.random.default_rng(SEED)
+    levels = rng.integers(-3, 4, (6, 4, 4)) * (rng.random((6, 4, 4)) < 0.5)
+    coding = Coding(Constant(levels), Transform("taps", 2, 3), (1, 0, 2, 0, 1, 0))
+    weights, bias = Packed(coding, (2, 3, 4, 4)), Constant(rng.integers(-9, 9, 4))
+    conv = Conv(weights, bias, Window((2, 3), (1, 1), (1, 1), (1, 1, 0, 1)), 1, FixedType(8, 1), (0,))
+    return program("packed", conv, (TensorType.of((5, 4, 4), FixedType(6, 3)),))
+
+
+PROGRAMS = {graph.name: graph for graph in (requantize(), conv(), average(), maximum(), packed())}
 INPUTS = {name: program_inputs(graph, SEED, FRAMES) for name, graph in PROGRAMS.items()}
 EXPECTED = {name: expected_outputs(graph, INPUTS[name]) for name, graph in PROGRAMS.items()}
 NETWORKS = {name: network_of(graph, {"y": LayerConfiguration(simd=2)}) for name, graph in PROGRAMS.items()}
+NETWORKS["packed"] = folded(PROGRAMS["packed"], Folding(2, 2, "sparse", "frequency", 3, 2))
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,12 @@ MISTAKES = (
     Mistake("truncated_quotient", "average", "average_pool", {"ROUND": 0}),
     Mistake("padded_with_zero", "maximum", "sliding_window", {"PADDING": 0}),
     Mistake("one_tap_less", "maximum", "max_pool", {"TAPS": 3}),
+    Mistake("shift_of_a_neighbour", "packed", "basis_window", {"shifts_t": "dct::shift_list<0, 1, 2, 0, 1, 0>"}),
+    Mistake("narrow_columns", "packed", "basis_window", {"column_t": "ap_int<6>"}),
+    Mistake("narrow_responses", "packed", "basis_window", {"sum_t": "ap_int<7>"}),
+    Mistake("window_beside", "packed", "basis_window", {"PAD_LEFT": 0}),
+    Mistake("swapped_basis", "packed", "basis_window", {"KERNEL_HEIGHT": 3, "KERNEL_WIDTH": 2}),
+    Mistake("unsigned_coefficients", "packed", "sparse_matrix_vector", {"weight_t": "ap_uint<3>"}),
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.hls_templates.harness import TEMPLATES
-from tests.ops.designs import foldings, integer_operators, network_of, program
+from tests.ops.designs import folded, foldings, integer_operators, network_of, program, sparse_foldings
 from tests.ops.onnx_cases import CASES, UNSUPPORTED
 from toolchain.codegen.kernel import Kernel
 from toolchain.ir import FixedType, TensorType
@@ -102,8 +102,8 @@ def test_fields_are_hashable_and_compared(name):
 def test_kernels_exist_and_use_their_config(name):
     for index, sample in enumerate(OPERATORS[name].samples(np.random.default_rng(SEED))):
         graph = program(f"{name}_{index}", sample.operator, sample.inputs)
-        for layers in foldings(graph):
-            network = network_of(graph, layers)
+        networks = [network_of(graph, layers) for layers in foldings(graph)]
+        for network in (*networks, *(folded(graph, folding) for folding in sparse_foldings(graph))):
             kernels = [process.kernel for process in network.processes]
             assert [missing_in_hardware(kernel) for kernel in kernels] == [[]] * len(kernels)
 

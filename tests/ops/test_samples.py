@@ -17,6 +17,7 @@ from tests.ops.designs import (
     chunks,
     expected_outputs,
     first_difference,
+    folded,
     foldings,
     integer_operators,
     network_of,
@@ -24,6 +25,7 @@ from tests.ops.designs import (
     program_inputs,
     run_designs,
     schedule_differences,
+    sparse_foldings,
 )
 from toolchain.codegen.kernel import pattern_steps
 from toolchain.hardware.dataflow import MINIMUM_DEPTH, PIPELINE, SMOOTHING, simulate
@@ -227,8 +229,11 @@ def designs() -> list[Design]:
         inputs = program_inputs(graph, HARDWARE_SEED, FRAMES)
         expected = expected_outputs(graph, inputs)
         for number, layers in enumerate(foldings(graph)):
-            folded = replace(graph, name=f"{name}_folding{number}")
-            found.append(Design(folded.name, network_of(folded, layers), inputs, expected))
+            named = replace(graph, name=f"{name}_folding{number}")
+            found.append(Design(named.name, network_of(named, layers), inputs, expected))
+        for number, folding in enumerate(sparse_foldings(graph)):
+            named = replace(graph, name=f"{name}_sparse{number}")
+            found.append(Design(named.name, folded(named, folding), inputs, expected))
     return found
 
 
@@ -349,11 +354,12 @@ def test_hardware_of_chains_gives_the_reference(tmp_path):
     for name, graph in CHAINS.items():
         inputs = program_inputs(graph, CHAIN_SEED, FRAMES)
         for lanes in (1, 2, 4):
-            folded = replace(graph, name=f"{name}{lanes}")
-            legal = {(o.folding.lanes, o.folding.pe) for o in options(graph, graph.by_name["y"], LayerConfiguration())}
+            named = replace(graph, name=f"{name}{lanes}")
+            found_options = options(graph, graph.by_name["y"], LayerConfiguration())
+            legal = {(o.folding.lanes, o.folding.pe) for o in found_options if o.folding.engine == "dense"}
             simd, pe = max(f for f in legal if f[0] <= lanes and f[1] <= lanes)
             layers = {"y": LayerConfiguration(simd=simd, pe=pe)}
-            found.append(Design(folded.name, network_of(folded, layers), inputs, expected_outputs(graph, inputs)))
+            found.append(Design(named.name, network_of(named, layers), inputs, expected_outputs(graph, inputs)))
     assert hardware_differences(found, tmp_path) == []
 
 

@@ -6,7 +6,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.ops.designs import expected_outputs, program, program_inputs
+from toolchain.codegen.codings import random_packed
+from toolchain.codegen.hls import render_hls
+from toolchain.codegen.kernel import Folding
 from toolchain.compiler import compile_model
+from toolchain.hardware.board import load_board
+from toolchain.hardware.folding import fold
+from toolchain.hardware.network import build_network
+from toolchain.ir import Constant, FixedType, Overflow, Rounding, TensorType
+from toolchain.ir.window import Window
+from toolchain.ops import Operator
+from toolchain.ops.conv import Conv
+from toolchain.ops.requantize import Requantize
+from toolchain.packing.basis import Transform
+from toolchain.quantization.configuration import Configuration
 
 
 class Model:
@@ -83,7 +97,34 @@ def vector(path: Path) -> Path:
     return m.save(path, m.add("Tanh", m.add("Gemm", x, m.noise(88, 10), m.noise(10))))
 
 
-NETWORKS = {"residual": residual, "branches": branches, "vector": vector}
+def packed(folder: Path) -> Path:
+    """The sparse engine behind each kind of window: no model file, weights as the packing would give them."""
+    rng = np.random.default_rng(3)
+    given = TensorType.of((6, 7, 8), FixedType(8, 4))
+    behind: list[Operator] = []
+    for kernel, transform in (((3, 3), Transform("taps", 3, 3)), ((2, 2), Transform("channels", 2, 2)), ((5, 6), None)):
+        levels = (kernel[0] * kernel[1], 8, 8)
+        weights, format = random_packed(rng, transform or Transform(), levels, (*kernel, 8, 8))
+        pads = (1, 1, 1, 1) if kernel == (3, 3) else (0, 0, 0, 0)
+        conv = Conv(weights, Constant(rng.integers(-9, 9, 8)), Window(kernel, pads=pads), 1, format, (3,) * 8)
+        narrow = Requantize.between(conv.ranges(given), FixedType(8, 4, True, Rounding.RND, Overflow.SAT))
+        behind += [conv, narrow]
+        given = narrow.ranges(conv.ranges(given))
+    graph = program("packed", behind[0], (TensorType.of((6, 7, 8), FixedType(8, 4)),), *behind[1:])
+    sparse = [Folding(2, 4, "sparse", "frequency", 4, 2), Folding(4, 8, "sparse", "frequency", 7, 3)]
+    sparse.append(Folding(4, 1, "sparse", "spatial", 16))
+    chosen = dict(zip(("y", "y1", "y3"), sparse, strict=True))
+    network = build_network(graph, {**fold(graph, load_board("zcu104").resources, Configuration()), **chosen})
+    inputs = program_inputs(graph, 1, 2)
+    files = render_hls(network, load_board("zcu104"), 200.0, inputs, {"y": expected_outputs(graph, inputs)})
+    for name, content in files.items():
+        path = folder / "hls" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder / "hls"
+
+
+NETWORKS = {"residual": residual, "branches": branches, "vector": vector, "packed": packed}
 BITS = {"residual": (8, 8), "branches": (5, 7), "vector": (3, 4)}
 """Weights and activations; those below 8 do not fill the words."""
 
@@ -91,6 +132,8 @@ BITS = {"residual": (8, 8), "branches": (5, 7), "vector": (3, 4)}
 def generate(name: str, folder: Path, board: str = "zcu104") -> Path:
     """Compiles a network into `folder` and returns the project's `hls/`."""
     folder.mkdir(parents=True, exist_ok=True)
+    if name == "packed":
+        return packed(folder)
     model = NETWORKS[name](folder / f"{name}.onnx")
     shape = [d.dim_value for d in onnx.load(model).graph.input[0].type.tensor_type.shape.dim]
     data = np.random.default_rng(5).normal(size=(8, *shape[1:])).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,20 @@ from toolchain.ir.types import TensorType
 
 @dataclass(frozen=True)
 class Folding:
-    """How much of a layer is done at once: `lanes` elements a word in, `pe` outputs a word out (matrix units)."""
+    """How much of a layer is done at once, and by which unit.
+
+    `lanes` elements a word in (for the basis stage over taps: channels), `pe` outputs a word out. The sparse unit
+    multiplies `macs` nonzeros by the values of `pixels` pixels a step; `domain` tells which nonzeros, those of the
+    weights or of their coefficients. `simd` > 0 narrows the words that the basis stage gives before they are stored.
+    """
 
     lanes: int = 1
     pe: int = 1
+    engine: Literal["dense", "sparse"] = "dense"
+    domain: Literal["spatial", "frequency"] = "spatial"
+    macs: int = 1
+    pixels: int = 1
+    simd: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,10 +101,14 @@ def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Modelled resources of a kernel: multipliers as (count, bits, bits), memories as (words, bits)."""
+    """Modelled resources of a kernel: multipliers as (count, bits, bits), memories as (words, bits).
+
+    `banks` are memories too, as (count, words, bits).
+    """
 
     multipliers: tuple[tuple[int, int, int], ...] = ()
     memories: tuple[tuple[int, int], ...] = ()
+    banks: tuple[tuple[int, int, int], ...] = ()
     lut: int = 0
 
 

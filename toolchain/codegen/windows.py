@@ -1,4 +1,4 @@
-"""The kernels that several operators share: the line buffer that makes windows, and the matrix-vector unit."""
+"""The kernels that several operators share: line buffer, matrix-vector unit, and change of lanes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from toolchain.codegen.kernel import (
     Folding,
     Kernel,
     Loops,
-    Pattern,
     Port,
     Schedule,
     every,
@@ -22,16 +21,41 @@ from toolchain.ir import Array, FixedType, TensorType
 from toolchain.ir.window import Window
 
 
-def sliding_window(given: TensorType, window: Window, lanes: int, block: int, padding: int) -> Kernel:
-    """Pixels in, windows out, `block` channels of every tap before the next block. See `sliding_window.h`."""
+def window_config(given: TensorType, window: Window, lanes: int) -> dict[str, int | str]:
+    """The geometry that the C++ line buffers know."""
     height, width, channels = given.shape
     out_height, out_width = window.output(given.shape)
-    taps, words = window.taps, channels // lanes
+    return {
+        "HEIGHT": height,
+        "WIDTH": width,
+        "CHANNELS": channels,
+        "LANES": lanes,
+        "KERNEL_HEIGHT": window.kernel[0],
+        "KERNEL_WIDTH": window.kernel[1],
+        "STRIDE_HEIGHT": window.strides[0],
+        "STRIDE_WIDTH": window.strides[1],
+        "DILATION_HEIGHT": window.dilations[0],
+        "DILATION_WIDTH": window.dilations[1],
+        "PAD_TOP": window.pads[0],
+        "PAD_LEFT": window.pads[1],
+        "OUT_HEIGHT": out_height,
+        "OUT_WIDTH": out_width,
+    }
+
+
+def line_buffer(
+    given: TensorType, window: Window, lanes: int, emitting: int, writes: tuple[tuple[int, int], ...], first: int = 0
+) -> Schedule:
+    """A line buffer whose rows of outputs take `emitting` steps, with `writes` (count, stride) from step `first` on.
+
+    Before the first row of outputs it reads what that one needs, then during each row what the next one needs.
+    """
+    height, width, channels = given.shape
+    out_height, _ = window.output(given.shape)
     extent, stride, top = window.extent[0], window.strides[0], window.pads[0]
     loaded = [min(max(oy * stride - top + extent, 0), height) for oy in range(out_height)]
-    row_words = width * words
-    emitted = out_width * words * taps
-    row_steps = max(emitted, stride * row_words)
+    row_words = width * channels // lanes
+    row_steps = max(emitting, stride * row_words)
     prologue, epilogue = loaded[0] * row_words, (height - loaded[-1]) * row_words
     reads: list[Loops] = list(every(prologue)) if prologue else []
     for oy in range(out_height - 1):
@@ -40,7 +64,20 @@ def sliding_window(given: TensorType, window: Window, lanes: int, block: int, pa
             reads += every(count, start=prologue + oy * row_steps)
     if epilogue:
         reads += every(epilogue, start=prologue + out_height * row_steps)
-    writes: Pattern = nest((out_height, row_steps), (emitted, 1), start=prologue)
+    return Schedule(
+        prologue + out_height * row_steps + epilogue,
+        (tuple(reads),),
+        nest((out_height, row_steps), *writes, start=prologue + first),
+    )
+
+
+def sliding_window(given: TensorType, window: Window, lanes: int, block: int, padding: int) -> Kernel:
+    """Pixels in, windows out, `block` channels of every tap before the next block. See `sliding_window.h`."""
+    _, width, channels = given.shape
+    out_height, out_width = window.output(given.shape)
+    taps, words = window.taps, channels // lanes
+    emitted = out_width * words * taps
+    slots = window.extent[0] + window.strides[0]
     windows = TensorType(
         (out_height * out_width, channels // block, taps, block),
         given.width,
@@ -52,30 +89,12 @@ def sliding_window(given: TensorType, window: Window, lanes: int, block: int, pa
     return Kernel(
         "sliding_window",
         "sliding_window.h",
-        {
-            "HEIGHT": height,
-            "WIDTH": width,
-            "CHANNELS": channels,
-            "LANES": lanes,
-            "KERNEL_HEIGHT": window.kernel[0],
-            "KERNEL_WIDTH": window.kernel[1],
-            "STRIDE_HEIGHT": stride,
-            "STRIDE_WIDTH": window.strides[1],
-            "DILATION_HEIGHT": window.dilations[0],
-            "DILATION_WIDTH": window.dilations[1],
-            "PAD_TOP": top,
-            "PAD_LEFT": window.pads[1],
-            "OUT_HEIGHT": out_height,
-            "OUT_WIDTH": out_width,
-            "CHANNEL_BLOCK": block,
-            "PADDING": padding,
-            "input_t": given.cpp,
-        },
+        {**window_config(given, window, lanes), "CHANNEL_BLOCK": block, "PADDING": padding, "input_t": given.cpp},
         (Port(given, lanes),),
         Port(windows, lanes),
-        Schedule(prologue + out_height * row_steps + epilogue, (tuple(reads),), writes),
+        line_buffer(given, window, lanes, emitted, ((emitted, 1),)),
         {},
-        Cost(memories=(((extent + stride) * row_words, lanes * given.width),), lut=300),
+        Cost(memories=((slots * width * words, lanes * given.width),), lut=300),
     )
 
 
@@ -128,3 +147,22 @@ def matrix_vector(
             lut=pe * output.width * 2,
         ),
     )
+
+
+def repack(given: Port, lanes: int) -> Kernel:
+    """The kernel that changes the lanes of a stream; one number divides the other."""
+    size, narrow = given.type.size, min(given.lanes, lanes)
+    steps = size // narrow
+    if given.lanes > lanes:
+        parts = given.lanes // lanes
+        schedule = Schedule(steps, (nest((size // given.lanes, parts)),), every(steps))
+    else:
+        parts = lanes // given.lanes
+        schedule = Schedule(steps, (every(steps),), nest((size // lanes, parts), start=parts - 1))
+    config: dict[str, int | str] = {
+        "COUNT": size,
+        "IN_LANES": given.lanes,
+        "OUT_LANES": lanes,
+        "BITS": given.type.width,
+    }
+    return Kernel("repack", "repack.h", config, (given,), Port(given.type, lanes), schedule)

@@ -1,4 +1,4 @@
-"""Chooses lanes, SIMD and PE of every node: the shortest interval that the board's budget allows.
+"""Chooses lanes, SIMD, PE and the engine of every node: the shortest interval that the board's budget allows.
 
 For a target T in cycles each node takes the cheapest folding whose steps do not exceed T. The total cost falls with
 growing T, so bisection over the step counts that occur finds the smallest T that fits.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from toolchain.codegen.kernel import Folding
+from toolchain.codegen.sparse import Nonzeros
 from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
 from toolchain.hardware.network import WORD_BITS, lane_bits
@@ -20,8 +22,12 @@ from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.reshape import Reshape
-from toolchain.quantization.configuration import Configuration, LayerConfiguration
+from toolchain.quantization.configuration import Configuration, Execute, LayerConfiguration
 
+MACS = (1, 2, 4, 8, 16, 32, 64)
+"""Multipliers a pixel of the sparse engine."""
+GROUP_PIXELS = (1, 2, 4, 8)
+FEW_ROUNDS = 32
 UNROLL = 4096
 """HLS refuses to unroll or partition further."""
 
@@ -41,13 +47,32 @@ def divisors(number: int) -> list[int]:
     return sorted({*small, *(number // d for d in small)})
 
 
-def options(graph: Graph, node: Node, layer: LayerConfiguration) -> list[Option]:
-    """All foldings of a node that the limits on words and unrolling allow, cheapest hardware first."""
+def options(graph: Graph, node: Node, layer: LayerConfiguration, execute: Execute = "auto") -> list[Option]:
+    """All foldings of a node that the limits on words and unrolling allow, cheapest hardware first.
+
+    A layer whose `pe` or `simd` is forced has the dense engine; its own `execute` wins over the network's.
+    """
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     output = graph.types[node.name]
     assert isinstance(output, TensorType)
+    forced = layer.simd is not None or layer.pe is not None
+    execute = "spatial" if forced else layer.execute or execute
+    # Remembered, for a design may be folded several times.
+    known: dict[Any, list[Option]] = node.operator.__dict__.setdefault("_options", {})
+    key = (types, output, layer.simd, layer.pe, execute)
+    if key not in known:
+        known[key] = _options(node, types, output, layer, execute)
+    return known[key]
+
+
+def _options(
+    node: Node, types: tuple[TensorType, ...], output: TensorType, layer: LayerConfiguration, execute: Execute
+) -> list[Option]:
+    forced = layer.simd is not None or layer.pe is not None
     found = []
-    for folding in _foldings(node, types, output):
+    for folding in _foldings(node, types, output, execute):
+        if forced and folding.engine == "sparse":
+            continue
         if layer.simd not in (None, folding.lanes) or (
             isinstance(node.operator, Conv | Gemm) and layer.pe not in (None, folding.pe)
         ):
@@ -55,14 +80,18 @@ def options(graph: Graph, node: Node, layer: LayerConfiguration) -> list[Option]
         try:
             kernels = node.operator.kernels(types, output, folding)
         except PassError as error:
+            if folding.engine == "sparse":  # entries too wide for a schedule
+                continue
             error.where = error.where or node.layer
             raise
         if any(port.bits > WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output)):
             continue
         cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
         found.append(Option(folding, max(kernel.schedule.steps for kernel in kernels), cost))
+    if not found and execute == "frequency":
+        return _options(node, types, output, layer, "spatial")
     if not found:
-        legal = sorted({f.lanes for f in _foldings(node, types, output)})
+        legal = sorted({f.lanes for f in _foldings(node, types, output, execute) if f.engine == "dense"})
         raise ConfigurationError(
             f"no folding with simd={layer.simd} and pe={layer.pe} exists", where=node.layer, fix=f"simd may be {legal}."
         )
@@ -74,7 +103,7 @@ def _weight(cost: Estimate) -> float:
     return cost.dsp * 130 + cost.bram36 * 300 + cost.lut
 
 
-def _foldings(node: Node, types: tuple[TensorType, ...], output: TensorType) -> Iterable[Folding]:
+def _foldings(node: Node, types: tuple[TensorType, ...], output: TensorType, execute: Execute) -> Iterable[Folding]:
     operator = node.operator
     if isinstance(operator, Conv):
         per_group = types[0].shape[2] // operator.groups
@@ -83,9 +112,13 @@ def _foldings(node: Node, types: tuple[TensorType, ...], output: TensorType) -> 
                 if lanes * operator.outputs // operator.groups <= UNROLL:
                     yield Folding(lanes, lanes * operator.outputs // operator.groups)
             return
-        yield from _matrix(per_group, operator.outputs // operator.groups)
+        if execute != "frequency" or operator.frequency_coding is None:
+            yield from _matrix(per_group, operator.outputs // operator.groups)
+        yield from _sparse(operator, per_group, operator.groups, output, execute)
     elif isinstance(operator, Gemm):
-        yield from _matrix(*operator.weights.shape)
+        if execute != "frequency" or operator.frequency_coding is None:
+            yield from _matrix(*operator.weights.shape)
+        yield from _sparse(operator, operator.weights.shape[0], 1, output, execute)
     else:
         limit = operator.lanes_divide(*(t.shape for t in types))
         for lanes in divisors(math.gcd(limit, output.shape[-1] if output.shape else 1)):
@@ -98,6 +131,57 @@ def _matrix(columns: int, rows: int) -> Iterable[Folding]:
         for pe in divisors(rows):
             if simd * pe <= UNROLL:
                 yield Folding(simd, pe)
+
+
+def _sparse(
+    operator: Conv | Gemm, channels: int, groups: int, output: TensorType, execute: Execute
+) -> Iterable[Folding]:
+    """Sparse engines over the weights, over their coefficients where that is possible, or over both."""
+    coding = None if execute == "spatial" else operator.frequency_coding
+    pixels = output.size // operator.outputs
+    if coding is None or execute == "auto":
+        nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape)
+        words = [(lanes, 0, lanes) for lanes in divisors(channels)]
+        yield from _sparse_foldings("spatial", nonzeros, words, groups, pixels)
+    if coding:
+        nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape, coding)
+        size = coding.transform.size
+        if coding.transform.kind == "taps":
+            words = [(lanes, 0, lanes * size) for lanes in divisors(nonzeros.values.shape[1])]
+        else:
+            words = [(lanes, 0, lanes) for lanes in divisors(channels) if lanes % size == 0]
+        words = [*((words[0][0], simd, simd) for simd in divisors(size)[:-1]), *words]
+        yield from _sparse_foldings("frequency", nonzeros, words, groups, pixels)
+
+
+def _sparse_foldings(
+    domain: Literal["spatial", "frequency"],
+    nonzeros: Nonzeros,
+    words: list[tuple[int, int, int]],
+    groups: int,
+    pixels: int,
+) -> Iterable[Folding]:
+    """For each number of multipliers the narrowest words that do not bind, and their neighbours.
+
+    `words` are the possible (lanes, SIMD, elements) of a word in, by width. PE is the least with which no round waits
+    for the words out, or four times that with few rounds, whose last one counts. Multipliers that would wait for the
+    partial sums are left out.
+    """
+    taps, channels, outputs = nonzeros.values.shape
+    inputs = taps * channels * groups
+    for macs in MACS:
+        pieces = nonzeros.pieces(macs)
+        bound = max(pieces.steps, pieces.partials)
+        for group in (n for n in GROUP_PIXELS if pixels % n == 0):
+            emitting = bound if pixels >= FEW_ROUNDS * group else max(bound // 4, 1)
+            pe = next((d for d in divisors(outputs) if group * outputs <= emitting * d), outputs)
+            wide = (k for k, (_, _, elements) in enumerate(words) if group * inputs <= bound * elements)
+            enough = next(wide, len(words) - 1)
+            for lanes, simd, elements in words[max(enough - 1, 0) : enough + 2]:
+                if macs * group * elements <= UNROLL:
+                    yield Folding(lanes, pe, "sparse", domain, macs, group, simd)
+        if pieces.steps <= pieces.partials:
+            break
 
 
 def fold(
@@ -120,7 +204,7 @@ def fold(
         follows = node.layer in linear and not isinstance(node.operator, Conv | Gemm)
         return LayerConfiguration() if follows else configuration.layer(node.layer)
 
-    table = {node.name: options(graph, node, forced(node)) for node in nodes}
+    table = {node.name: options(graph, node, forced(node), configuration.execute) for node in nodes}
     targets = sorted({option.steps for choices in table.values() for option in choices})
     floor = max((min(o.steps for o in choices) for choices in table.values()), default=1)
     targets = [t for t in targets if t >= floor] or [floor]

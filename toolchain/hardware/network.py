@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import gcd
 
-from toolchain.codegen.kernel import Folding, Kernel, Port, Schedule, every, nest
+from toolchain.codegen.kernel import Folding, Kernel, Port, Schedule
+from toolchain.codegen.windows import repack
 from toolchain.errors import ModelError, PassError
 from toolchain.ir import Graph, Node, Shape, TensorType
 from toolchain.ops.quantize import Quantize
@@ -359,25 +360,6 @@ def _axis_config(terminal: Terminal) -> dict[str, int | str]:
         "LANE_BITS": terminal.lane_bits,
         "element_t": terminal.type.cpp,
     }
-
-
-def repack(given: Port, lanes: int) -> Kernel:
-    """The kernel that changes the lanes of a stream; one number divides the other."""
-    size, narrow = given.type.size, min(given.lanes, lanes)
-    steps = size // narrow
-    if given.lanes > lanes:
-        parts = given.lanes // lanes
-        schedule = Schedule(steps, (nest((size // given.lanes, parts)),), every(steps))
-    else:
-        parts = lanes // given.lanes
-        schedule = Schedule(steps, (every(steps),), nest((size // lanes, parts), start=parts - 1))
-    config: dict[str, int | str] = {
-        "COUNT": size,
-        "IN_LANES": given.lanes,
-        "OUT_LANES": lanes,
-        "BITS": given.type.width,
-    }
-    return Kernel("repack", "repack.h", config, (given,), Port(given.type, lanes), schedule)
 
 
 def _aliases(graph: Graph) -> dict[str, str]:

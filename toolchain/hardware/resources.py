@@ -67,8 +67,9 @@ def cost_of(cost: Cost) -> Estimate:
     for count, a, b in cost.multipliers:
         one = multiplier(a, b)
         total += Estimate(one.dsp * count, one.bram36 * count, one.lut * count + (a + b) * count, one.ff * count)
-    for words, bits in cost.memories:
-        total += memory(words, bits)
+    for count, words, bits in (*((1, *one) for one in cost.memories), *cost.banks):
+        one = memory(words, bits)
+        total += Estimate(0, one.bram36 * count, one.lut * count)
     return total
 
 

@@ -87,7 +87,7 @@ class Affine(Operator):
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
-        scale, fractions, weight_type = lowering.weights(node, self.scale.array, value)
+        scale, fractions, weight_type = lowering.quantized(node, self.scale.array, value)
         return lowering.linear(
             node,
             value,

@@ -60,7 +60,7 @@ class Concat(Operator):
         values = [lowering.to_format(value, format) for value in inputs]
         while len(values) > 2:
             values = [
-                lowering.add(node, self, (values[0], values[1]), part=f"join{len(values)}", partial=True),
+                lowering.add(node, self, (values[0], values[1]), part=f"join{len(values)}"),
                 *values[2:],
             ]
         return lowering.add(node, self, tuple(values))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolchain.codegen.basis import basis_channels, basis_window, frequency_coding
+from toolchain.codegen.codings import random_packed
 from toolchain.codegen.kernel import (
     Cost,
     Folding,
@@ -20,13 +22,17 @@ from toolchain.codegen.kernel import (
     nest,
     packed_chunks,
 )
-from toolchain.codegen.windows import matrix_vector, sliding_window
+from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
+from toolchain.codegen.windows import matrix_vector, repack, sliding_window
 from toolchain.errors import ModelError
 from toolchain.frontends.windows import import_window, windowed
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
 from toolchain.ops.base import Sample, importer, operator
 from toolchain.ops.linear import LinearOperator
+from toolchain.packing.basis import Transform
+from toolchain.packing.filters import Filters
+from toolchain.packing.packed import Coding
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
@@ -59,6 +65,17 @@ class Conv(LinearOperator):
                 f"has weights for {self.weights.shape[2] * self.groups} channels, the input has {inputs[0][2]}"
             )
         return rows, columns, self.outputs
+
+    @property
+    def filters(self) -> Filters:
+        rows, columns = self.window.kernel
+        return Filters(self.weights.array.reshape(-1, *self.weights.shape[2:]), rows, columns, self.groups)
+
+    def vectors(self, values: Array, chosen: Array) -> Array:
+        patches = self.window.patches(values, 0)
+        picked = patches[np.unravel_index(chosen, patches.shape[:3])]
+        parts = picked.reshape(len(picked), self.window.taps, self.groups, -1)
+        return parts.transpose(0, 2, 1, 3).reshape(len(picked), self.groups, -1)
 
     def reach(self, given: TensorType) -> tuple[int, int]:
         if self.window.is_padded:
@@ -119,16 +136,12 @@ class Conv(LinearOperator):
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs
         assert self.weight_type is not None
-        depthwise = self.weights.shape[2] == 1 and self.groups > 1
-        chain = []
+        if folding.engine == "sparse" and not self.is_depthwise:
+            return self._sparse(given, output, folding)
         lanes = folding.lanes
-        # One window over the whole picture lies in the order of the stream, unless groups part the channels.
-        whole = self.window.covers(given.shape) and self.groups == 1
-        if not (self.window.is_pointwise() or whole):
-            block = lanes if depthwise else given.shape[2] // self.groups
-            chain.append(sliding_window(given, self.window, lanes, block, padding=0))
+        chain = self._windows(given, lanes, lanes if self.is_depthwise else given.shape[2] // self.groups)
         source = chain[-1].output if chain else Port(given, lanes)
-        if depthwise:
+        if self.is_depthwise:
             chain.append(self._depthwise(given, source, output, lanes))
         else:
             matrix = self.weights.array.reshape(-1, self.groups, self.outputs // self.groups).transpose(1, 2, 0)
@@ -137,6 +150,44 @@ class Conv(LinearOperator):
                 matrix_vector(given, source, output, pixels, matrix, self.bias.array, self.weight_type, folding)
             )
         return chain
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.weights.shape[2] == 1 and self.groups > 1
+
+    @property
+    def frequency_coding(self) -> Coding | None:
+        """What is executed in frequency, if that is possible."""
+        return None if self.is_depthwise else frequency_coding(self.weights, self.window.kernel)
+
+    @property
+    def nonzeros_shape(self) -> tuple[int, int, int]:
+        """(taps, channels of a group, outputs) of the weights."""
+        return self.window.taps, self.weights.shape[2], self.outputs
+
+    def _windows(self, given: TensorType, lanes: int, block: int) -> list[Kernel]:
+        # One window over the whole picture lies in the order of the stream, unless groups part the channels.
+        if self.window.is_pointwise() or (self.window.covers(given.shape) and self.groups == 1):
+            return []
+        return [sliding_window(given, self.window, lanes, block, padding=0)]
+
+    def _sparse(self, given: TensorType, output: TensorType, folding: Folding) -> list[Kernel]:
+        coding = self.frequency_coding if folding.domain == "frequency" else None
+        block = given.shape[2] // self.groups
+        if coding and coding.transform.kind == "taps":
+            chain, block = [basis_window(given, self.window, folding.lanes, coding)], folding.lanes
+        else:
+            chain = self._windows(given, folding.lanes, block)
+            if coding:
+                windows = chain[-1].output if chain else Port(given, folding.lanes)
+                chain.append(basis_channels(windows, self.reach(given), coding))
+        if coding and folding.simd:
+            chain.append(repack(chain[-1].output, folding.simd))
+        source = chain[-1].output if chain else Port(given, folding.lanes)
+        nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding)
+        pixels = output.shape[0] * output.shape[1]
+        unit = sparse_matrix_vector(source, output, pixels, nonzeros, self.groups, block, self.bias.array, folding)
+        return [*chain, unit]
 
     def _depthwise(self, given: TensorType, source: Port, output: TensorType, lanes: int) -> Kernel:
         assert self.weight_type is not None
@@ -196,6 +247,37 @@ class Conv(LinearOperator):
             bias = Constant(rng.integers(-50, 50, outputs))
             given = TensorType.of((6, 7, 4), FixedType(int(rng.integers(1, 9)), 4, bool(rng.integers(2))))
             yield Sample(cls(Constant(weights), bias, window, groups, weight_type, fractions), (given,))
+        for kernel, strides, dilations, groups, channels, transform, rounded in (
+            ((3, 3), (1, 1), (1, 1), 1, 4, Transform("taps", 3, 3), 0),
+            ((3, 3), (2, 2), (1, 1), 2, 8, Transform("taps", 3, 3), 0),
+            ((2, 2), (1, 1), (2, 1), 1, 4, Transform("taps", 2, 2), 0),
+            ((3, 2), (1, 2), (1, 3), 1, 6, Transform("taps", 3, 2), 0),
+            ((5, 5), (1, 1), (1, 1), 1, 2, Transform("taps", 5, 5), 0),
+            ((7, 7), (3, 2), (1, 1), 1, 2, Transform("taps", 7, 7), 0),
+            ((6, 7), (1, 1), (1, 1), 1, 2, Transform("taps", 6, 7), 0),
+            ((1, 1), (1, 1), (1, 1), 1, 4, Transform("taps"), 0),
+            ((1, 1), (1, 1), (1, 1), 1, 8, Transform("channels", 1, 4), 0),
+            ((3, 3), (2, 1), (1, 1), 2, 8, Transform("channels", 2, 2), 0),
+            ((6, 7), (1, 1), (1, 1), 1, 4, Transform("channels", 1, 2), 0),
+            ((3, 3), (1, 1), (1, 1), 1, 4, Transform("taps", 3, 3), 2),
+            ((3, 3), (1, 1), (1, 1), 1, 4, Transform(), 0),
+        ):
+            least = int(kernel == (7, 7))  # higher than the picture
+            height, width = (int(p) for p in rng.integers(least, min(kernel), 2) * (kernel not in ((1, 1), (6, 7))))
+            window = Window(kernel, strides, dilations, (height, width, height, max(width - 1, 0)))
+            outputs, levels = 3 * groups, (window.taps, channels // groups)
+            clustered = bool(rng.integers(2))
+            packed, weight_type = random_packed(
+                rng,
+                transform,
+                (*levels, outputs),
+                (*kernel, levels[1], outputs),
+                is_clustered=clustered,
+                rounded=rounded,
+            )
+            bias = Constant(rng.integers(-50, 50, outputs))
+            given = TensorType.of((6, 7, channels), FixedType(int(rng.integers(1, 9)), 4, bool(rng.integers(2))))
+            yield Sample(cls(packed, bias, window, groups, weight_type, (2,) * outputs), (given,))
 
 
 @importer("Conv")

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from toolchain.codegen.basis import basis_channels, basis_window, frequency_coding
+from toolchain.codegen.codings import random_packed
 from toolchain.codegen.kernel import Folding, Kernel, Port
-from toolchain.codegen.windows import matrix_vector
+from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
+from toolchain.codegen.windows import matrix_vector, repack
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
+from toolchain.ir.window import Window
 from toolchain.ops.base import Sample, importer, operator
 from toolchain.ops.linear import LinearOperator
+from toolchain.packing.basis import Transform
+from toolchain.packing.filters import Filters
+from toolchain.packing.packed import Coding
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
@@ -41,6 +48,14 @@ class Gemm(LinearOperator):
             raise ModelError(f"has weights for {self.weights.shape[0]} inputs, got {inputs[0][-1]}")
         return (*inputs[0][:-1], self.outputs)
 
+    @property
+    def filters(self) -> Filters:
+        rows, columns, channels = self.geometry or (1, 1, self.weights.shape[0])
+        return Filters(self.weights.array.reshape(rows * columns, channels, self.outputs), rows, columns)
+
+    def vectors(self, values: Array, chosen: Array) -> Array:
+        return values.reshape(-1, 1, values.shape[-1])[chosen]
+
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
         product: Array = values @ self.weights.array.astype(values.dtype) + self.bias.array.astype(values.dtype)
@@ -62,10 +77,40 @@ class Gemm(LinearOperator):
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs
         assert self.weight_type is not None
+        if folding.engine == "sparse":
+            return self._sparse(given, output, folding)
         pixels = math.prod(given.shape[:-1])
         matrix = self.weights.array.T[None]
         source = Port(given, folding.lanes)
         return [matrix_vector(given, source, output, pixels, matrix, self.bias.array, self.weight_type, folding)]
+
+    @property
+    def frequency_coding(self) -> Coding | None:
+        """What is executed in frequency, if that is possible: over taps only where the input was a picture."""
+        return frequency_coding(self.weights, self.geometry[:2])
+
+    @property
+    def nonzeros_shape(self) -> tuple[int, int, int]:
+        """(taps, channels, outputs) of weights that are not seen as coefficients."""
+        return 1, self.weights.shape[0], self.outputs
+
+    def _sparse(self, given: TensorType, output: TensorType, folding: Folding) -> list[Kernel]:
+        coding = self.frequency_coding if folding.domain == "frequency" else None
+        pixels, source = math.prod(given.shape[:-1]), Port(given, folding.lanes)
+        nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding)
+        chain, block = [], nonzeros.values.shape[1]
+        if coding and coding.transform.kind == "taps":
+            # The inputs are pictures on top of each other, and a window covers each.
+            rows, columns, channels = self.geometry
+            picture = replace(given, shape=(pixels * rows, columns, channels))
+            chain = [basis_window(picture, Window((rows, columns), (rows, columns)), folding.lanes, coding)]
+            block = folding.lanes
+        elif coding:
+            chain = [basis_channels(source, (given.low, given.high), coding)]
+        if coding and folding.simd:
+            chain.append(repack(chain[-1].output, folding.simd))
+        source = chain[-1].output if chain else source
+        return [*chain, sparse_matrix_vector(source, output, pixels, nonzeros, 1, block, self.bias.array, folding)]
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
@@ -76,6 +121,20 @@ class Gemm(LinearOperator):
             bias = Constant(rng.integers(-99, 99, outputs))
             given = TensorType.of(shape, FixedType(int(rng.integers(1, 17)), 4, bool(rng.integers(2))))
             yield Sample(cls(Constant(weights), bias, weight_type, fractions), (given,))
+        for shape, geometry, transform, levels, rounded in (
+            ((24,), (3, 4, 2), Transform("taps", 3, 4), (12, 2, 5), 0),
+            ((3, 24), (2, 3, 4), Transform("taps", 2, 3), (6, 4, 4), 0),
+            ((24,), (), Transform("channels", 1, 4), (1, 24, 5), 0),
+            ((2, 12), (), Transform("channels", 2, 2), (1, 12, 6), 0),
+            ((24,), (2, 3, 4), Transform("channels", 2, 2), (6, 4, 3), 0),
+            ((12,), (), Transform("channels", 1, 6), (1, 12, 3), 1),
+        ):
+            packed, weight_type = random_packed(
+                rng, transform, levels, (shape[-1], levels[2]), is_clustered=bool(rng.integers(2)), rounded=rounded
+            )
+            bias = Constant(rng.integers(-99, 99, levels[2]))
+            given = TensorType.of(shape, FixedType(int(rng.integers(1, 17)), 4, bool(rng.integers(2))))
+            yield Sample(cls(packed, bias, weight_type, (1,) * levels[2], geometry), (given,))
 
 
 @importer("Gemm")

@@ -9,6 +9,8 @@ import numpy as np
 
 from toolchain.ir import Array, Constant, FixedType, Node, TensorType
 from toolchain.ops.base import Operator
+from toolchain.packing.filters import Filters
+from toolchain.packing.packed import Packed
 
 if TYPE_CHECKING:
     from toolchain.quantization.lowering import Lowering
@@ -59,15 +61,26 @@ class LinearOperator(Operator):
         weights, bias = self.weights.array * scale, self.bias.array * scale + offset
         return self._with(weights=Constant(weights), bias=Constant(bias))
 
+    @property
+    def filters(self) -> Filters:
+        """The weights as the packing sees them."""
+        raise NotImplementedError
+
+    def vectors(self, values: Array, chosen: Array) -> Array:
+        """What meets the weights for the chosen output pixels of (N, ...) inputs: (len(chosen), groups, K).
+
+        Output pixels count row-major over samples, rows and columns; K runs over taps, then channels of the group.
+        """
+        raise NotImplementedError
+
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
-        weights, fractions, weight_type = lowering.weights(node, self.weights.array, value)
-        integer = Constant(weights)
+        integer, fractions, weight_type = lowering.weights(node, self, value)
 
         def make(bias: Constant) -> Operator:
             return self._with(weights=integer, bias=bias, weight_type=weight_type, fractions=fractions)
 
-        return lowering.linear(node, value, self.bias.array, fractions, make)
+        return lowering.linear(node, value, self.bias.array, fractions, make, isinstance(integer, Packed))
 
     def _with(self, **changes: Any) -> Self:
         """A copy with other fields, which the subclass declares."""

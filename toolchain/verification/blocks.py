@@ -307,7 +307,9 @@ def _step(step: Cursor, counter: Cursor) -> int | None:
 
 def _refers(cursor: Cursor, variable: Cursor) -> bool:
     target = stripped(cursor)
-    return target is not None and target.kind.name == "DECL_REF_EXPR" and target.referenced == variable
+    if target is None or target.kind.name != "DECL_REF_EXPR" or target.referenced is None:
+        return False
+    return bool(target.referenced == variable)
 
 
 def _changes(cursor: Cursor, counter: Cursor) -> bool:

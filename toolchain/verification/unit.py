@@ -46,7 +46,7 @@ _PRAGMA = re.compile(
     r"""|\bDCT_HLS\((?P<macro>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)""",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
-_TABLE = re.compile(r"= \{\n.*?\n\};", re.DOTALL)
+_TABLE = re.compile(r"^(static const [^\n]*= )\{\n.*?\n\};", re.DOTALL | re.MULTILINE)
 _LIMIT = re.compile(r"^[ \t]*#[ \t]*define[ \t]+AP_INT_MAX_W[ \t]+(\d+)", re.MULTILINE)
 _DEFINES_MACRO = "pragmas.h"
 _TEST_BENCH = "testbench.h"
@@ -213,7 +213,7 @@ def _probed(file: str, text: str, pragmas: list[Placed], findings: list[Finding]
         return f"::{PROBES}::pragma({len(pragmas) - 1});{_operands(pragma)}{lines}"
 
     probed = _PRAGMA.sub(replace, text)
-    return _TABLE.sub(lambda table: "= {" + "\n" * table[0].count("\n") + "};", probed)
+    return _TABLE.sub(lambda table: f"{table[1]}{{" + "\n" * table[0].count("\n") + "};", probed)
 
 
 def _operands(pragma: Pragma) -> str:

@@ -1,0 +1,171 @@
+"""Which engine executes a layer, what it costs in cycles, and that choosing builds no schedule."""
+
+import numpy as np
+import pytest
+
+from tests.hardware.designs import DESIGNS, program_of
+from tests.ops.designs import HUGE, program
+from toolchain.codegen.sparse import Nonzeros
+from toolchain.hardware import folding
+from toolchain.hardware.folding import fold, options
+from toolchain.hardware.network import WORD_BITS, build_network
+from toolchain.ir import Constant, FixedType, Graph, TensorType
+from toolchain.ir.window import Window
+from toolchain.ops.conv import Conv
+from toolchain.ops.gemm import Gemm
+from toolchain.packing.basis import Transform
+from toolchain.packing.packed import Coding, Packed
+from toolchain.quantization.configuration import Configuration, LayerConfiguration
+
+FREE = LayerConfiguration()
+ENGINES = {"spatial": {("dense", "spatial"), ("sparse", "spatial")}, "frequency": {("sparse", "frequency")}}
+ENGINES["auto"] = ENGINES["spatial"] | ENGINES["frequency"]
+
+
+def layer(
+    size: int = 16, channels: int = 8, outputs: int = 8, density: float = 0.3, input_bits: int = 8, **changes
+) -> Graph:
+    """A 3x3 convolution whose coefficients are sparse."""
+    rng = np.random.default_rng(5)
+    shape = (9, channels, outputs)
+    levels = rng.integers(-7, 8, shape) * (rng.random(shape) < density)
+    kernel = changes.pop("kernel", (3, 3))
+    transform = changes.pop("transform", Transform("taps", 3, 3))
+    coding = Coding(Constant(levels), transform, changes.pop("shifts", (0,) * transform.size), **changes)
+    weights = Packed(coding, (*kernel, channels, outputs))
+    conv = Conv(weights, Constant(np.zeros(outputs, int)), Window(kernel, pads=(1, 1, 1, 1)), 1, FixedType(12, 1), (0,))
+    return program("layer", conv, (TensorType.of((size, size, channels), FixedType(input_bits, 1)),))
+
+
+def engines(graph: Graph, configuration: LayerConfiguration = FREE, execute: str = "auto") -> set[tuple[str, str]]:
+    found = options(graph, graph.by_name["y"], configuration, execute)
+    return {(o.folding.engine, o.folding.domain) for o in found}
+
+
+@pytest.mark.parametrize("execute", ENGINES)
+def test_execute_of_the_network_and_of_the_layer(execute):
+    graph = layer()
+    assert engines(graph, execute=execute) == ENGINES[execute]
+    for other in ENGINES:
+        assert engines(graph, LayerConfiguration(execute=execute), other) == ENGINES[execute]
+        assert engines(graph, LayerConfiguration(pe=4, execute=execute), other) == {("dense", "spatial")}
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        layer(rounded=1),
+        layer(transform=Transform()),
+        layer(kernel=(1, 9)),  # coded as if it had other taps
+    ],
+    ids=["rounded", "spatial", "taps"],
+)
+def test_what_cannot_be_executed_in_frequency_is_executed_spatially(graph):
+    assert graph.by_name["y"].operator.frequency_coding is None
+    for execute in ENGINES:
+        assert engines(graph, execute=execute) == ENGINES["spatial"]
+
+
+def test_words_too_wide_for_the_basis_stage_leave_the_spatial_engines():
+    rng = np.random.default_rng(1)
+    levels = Constant(rng.integers(-1, 2, (121, 1, 2)))
+    weights = Packed(Coding(levels, Transform("taps", 11, 11), (0,) * 121), (11, 11, 1, 2))
+    conv = Conv(weights, Constant([0, 0]), Window((11, 11)), 1, FixedType(16, 1), (0,))
+    graph = program("wide", conv, (TensorType.of((12, 12, 1), FixedType(22, 1)),))
+    assert conv.frequency_coding is not None
+    assert engines(graph) == engines(graph, execute="frequency") == ENGINES["spatial"]
+
+
+def test_a_depthwise_convolution_has_one_engine():
+    weights, bias = Constant(np.ones((3, 3, 1, 8), int)), Constant(np.zeros(8, int))
+    conv = Conv(weights, bias, Window((3, 3)), 8, FixedType(4, 1), (0,))
+    graph = program("depthwise", conv, (TensorType.of((6, 6, 8), FixedType(8, 1)),))
+    for execute in ENGINES:
+        assert engines(graph, execute=execute) == {("dense", "spatial")}
+
+
+def test_frequency_reaches_the_hardware():
+    graph = layer()
+    network = build_network(graph, fold(graph, HUGE, Configuration(execute="frequency")))
+    functions = [process.kernel.function for process in network.processes]
+    assert functions[functions.index("basis_window") + 1] == "sparse_matrix_vector"
+    config = network.processes[functions.index("sparse_matrix_vector")].kernel.config
+    operator = graph.by_name["y"].operator
+    assert config["FREQUENCY"] == 1
+    assert config["NONZEROS"] == np.count_nonzero(operator.weights.coding.coefficients)
+    assert {"MACS", "GROUP_PIXELS", "FILL", "STEPS", "DRAIN", "PE", "SIMD"} <= config.keys()
+
+
+@pytest.mark.parametrize("density", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("shape", [(16, 16, 16), (32, 8, 8), (8, 32, 16)])
+def test_cycles_follow_the_nonzeros(shape, density):
+    """At most a tenth more than nonzeros a multiplier, where neither fill nor drain binds and rounds are many."""
+    graph = layer(*shape, density)
+    node, types = graph.by_name["y"], graph.types
+    pixels, seen = shape[0] ** 2, 0
+    for option in options(graph, node, FREE):
+        if option.folding.engine == "dense":
+            continue
+        *_, unit = node.operator.kernels(graph.input_types(node), types["y"], option.folding)
+        config = unit.config
+        full = max(config["FILL"], config["STEPS"], config["DRAIN"])
+        groups = pixels // option.folding.pixels
+        rest = config["FILL"] + config["PARTIALS"] + config["EMIT"] + 3 * full
+        assert groups * full <= unit.schedule.steps + 3 * full
+        assert unit.schedule.steps <= groups * full + rest
+        if full == config["STEPS"] and groups >= 40:
+            seen += 1
+            ideal = config["NONZEROS"] * pixels / (option.folding.macs * option.folding.pixels)
+            assert unit.schedule.steps <= 1.1 * ideal, option.folding
+    assert seen >= 5
+
+
+def test_options_are_few_and_within_limits():
+    graph = layer(32, 64, 64, 0.2)
+    node = graph.by_name["y"]
+    found = options(graph, node, FREE)
+    assert len(found) <= 250
+    assert len({option.folding for option in found}) == len(found)
+    for option in found:
+        kernels = node.operator.kernels(graph.input_types(node), graph.types["y"], option.folding)
+        copies = option.folding.macs * option.folding.pixels
+        assert copies * kernels[-1].inputs[0].lanes <= folding.UNROLL
+        assert all(port.bits <= WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output))
+
+
+def test_choosing_builds_no_schedule(monkeypatch):
+    monkeypatch.setattr(Nonzeros, "entries", lambda *_: pytest.fail("a schedule was built"))
+    graph = layer(16, 16, 16)
+    assert options(graph, graph.by_name["y"], FREE)
+    build_network(graph, fold(graph, HUGE, Configuration(execute="frequency")))
+
+
+def test_few_nonzeros_make_the_sparse_engine_the_cheaper_one():
+    """And without any zero the dense one, which needs no schedule."""
+    sparse, dense = layer(16, 32, 32, 0.05), layer(16, 32, 32, 1.0)
+    for graph, engine in ((sparse, "sparse"), (dense, "dense")):
+        chosen = fold(graph, HUGE, Configuration(), interval=100_000)["y"]
+        assert chosen.engine == engine
+
+
+@pytest.mark.parametrize("name", ["skip", "chain"])
+def test_whole_networks_keep_their_rate(tmp_path, name):
+    """Sparse engines on plain weights: never slower than the dense ones alone, given the same target."""
+    graph = program_of(DESIGNS[name](), tmp_path)
+    for target in (500, 5000):
+        steps = []
+        for execute in ("auto", "spatial"):
+            network = build_network(graph, fold(graph, HUGE, Configuration(execute=execute), target))
+            steps.append(max(process.kernel.schedule.steps for process in network.processes))
+        assert steps[0] == steps[1]
+
+
+def test_an_output_without_weights_and_a_matrix_of_zeros():
+    gemm = Gemm(Constant(np.zeros((6, 4), int)), Constant([1, -2, 3, 4]), FixedType(3, 1), (0,))
+    graph = program("zeros", gemm, (TensorType.of((6,), FixedType(8, 1)),))
+    (unit,) = gemm.kernels(
+        graph.input_types(graph.by_name["y"]), graph.types["y"], folding.Folding(2, 2, "sparse", "spatial", 3)
+    )
+    assert unit.config["NONZEROS"] == 4
+    assert unit.config["STEPS"] == 2
+    assert unit.arrays["schedule"].values.shape[0] == 2
