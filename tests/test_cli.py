@@ -128,7 +128,7 @@ def test_keyboard_interrupt(place, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     before = listing(place)
-    monkeypatch.setattr("toolchain.compiler.lower", interrupted)
+    monkeypatch.setattr("toolchain.compiler.lower_packed", interrupted)
     assert run("compile", place / "net.onnx", "--calibrate", place / "x.npy", "-o", place / "p") == 130
     assert listing(place) == before
     assert "Traceback" not in capsys.readouterr().err
@@ -167,11 +167,14 @@ def test_wrong_command_lines(place, capsys, monkeypatch, arguments, said):
         (["--weight-bits", "999999999999999999999"], "weight_bits"),
         (["--activation-bits", "25"], "activation_bits"),
         (["--activation-bits", "-8"], "activation_bits"),
-        (["--pack", "dct"], "not available"),
         (["--pack", "zip"], "pack"),
-        (["--execute", "frequency"], "not available"),
         (["--execute", "quickly"], "execute"),
-        (["--budget", "28x"], "not available"),
+        (["--budget", "28"], "28x, 450000B or 300kMAC"),
+        (["--budget", "-3x"], "28x, 450000B or 300kMAC"),
+        (["--budget", "0x"], "28x, 450000B or 300kMAC"),
+        (["--budget", "nanB"], "28x, 450000B or 300kMAC"),
+        (["--budget", "28x", "--pack", "none"], "--pack none"),
+        (["--budget", "10B"], "cannot be reached, the least that is possible is"),
         (["--target", "embedded"], "not available"),
         (["--target", "all"], "not available"),
         (["--target", "verilog"], "verilog"),
@@ -246,7 +249,7 @@ def test_free_batch_in_input_shape(place, monkeypatch):
         ("[model]\nweight_bits = 'eight'", "weight_bits"),
         ("[model]\nweight_bits = 8.5", "weight_bits"),
         ("[model]\nweight_bits = true", "weight_bits"),
-        ("[model]\npack = 'dct'", "not available"),
+        ("[model]\npack = 'zip'", "pack"),
         ("[layers.first]\nwieght = 'fixed<8,3>'", "'weight'"),
         ("[layers.frist]\nweight = 'fixed<8,3>'", "'first'"),
         ("[layers.first]\nweight = 8", "weight"),
@@ -264,8 +267,8 @@ def test_free_batch_in_input_shape(place, monkeypatch):
         ("[layers.first]\npe = true", "pe"),
         ("[layers.first]\npe = 4", "pe"),
         ("[layers.first]\nsimd = 1000000000000", "simd"),
-        ("[layers.first]\npack = 'spatial'", "not available"),
-        ("[layers.first]\nexecute = 'frequency'", "not available"),
+        ("[layers.first]\npack = 'spatial'\nweight = 'fixed<8,3>'", "pack"),
+        ("[layers.first]\nexecute = 'often'", "execute"),
         ("[layers.first", "TOML"),
         ("\x00", "TOML"),
     ],

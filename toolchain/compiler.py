@@ -24,9 +24,9 @@ from toolchain.ir import Array, Graph
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
 from toolchain.progress import Progress, no_progress
-from toolchain.project import REPORT, Project, check_target, program_files, sealed, write_project
+from toolchain.project import REPORT, Project, check_target, sealed, store_program, write_project
+from toolchain.quantization.budget import Budget, Packing, lower_packed
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
-from toolchain.quantization.lowering import Lowered, lower
 from toolchain.report.build import Design, build_report
 from toolchain.simulation import reference
 from toolchain.simulation.arrays import load_arrays
@@ -75,7 +75,8 @@ def compile_model(
         pack=pack,
         execute=execute,
     )
-    _check_available(chosen, target, budget, ram)
+    _check_available(target, ram)
+    allowed = Budget.parse(budget) if budget is not None else None
     the_board = load_board(board)
     clock = clock_mhz if clock_mhz is not None else the_board.clock_mhz
     if not CLOCK_LIMITS[0] <= clock <= CLOCK_LIMITS[1]:
@@ -88,27 +89,19 @@ def compile_model(
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
     check_layers(chosen, real)
     data = calibration_data(real, calibrate)
-    lowered = lower(real, data, chosen, report)
-    graph = pipeline.run(lowered.graph, pipeline.EXACT_PASSES)
+    packing = lower_packed(real, data, chosen, container_size, allowed, report)
+    graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
     report("choosing hardware", 0, 1)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
     design = make_design(graph, the_board, clock, chosen, interval)
     report("writing the project", 0, 1)
-    files = project_files(Path(model).name, design, lowered, data, interval)
+    files = project_files(Path(model).name, design, packing, data, interval)
     write_project(path, files, force)
     return Project(path, graph)
 
 
-def _check_available(configuration: Configuration, target: str, budget: str | None, ram: int | None) -> None:
+def _check_available(target: str, ram: int | None) -> None:
     """Refuses what the command line promises for later versions, in place of ignoring it."""
-    packs = {configuration.pack, *(layer.pack for layer in configuration.layers.values())} & {"dct", "spatial"}
-    executes = {configuration.execute, *(layer.execute for layer in configuration.layers.values())} & {"frequency"}
-    if packs:
-        raise ConfigurationError(f"pack {packs.pop()!r} is not available in this version", fix="Use none or auto.")
-    if executes:
-        raise ConfigurationError("execute 'frequency' is not available in this version", fix="Use spatial or auto.")
-    if budget is not None:
-        raise ConfigurationError("--budget is not available in this version")
     if target != "hls":
         raise ConfigurationError(f"--target {target} is not available in this version", fix="Use hls.")
     if ram is not None:
@@ -135,6 +128,11 @@ def calibration_data(graph: Graph, given: str | Path | Array | Mapping[str, Arra
     return check_inputs(graph, arrays)
 
 
+def container_size(graph: Graph) -> int:
+    """Bytes of `weights.bin` for an integer program that the exact passes have not seen yet."""
+    return store_program(pipeline.run(graph, pipeline.EXACT_PASSES)).size
+
+
 def make_design(
     graph: Graph, board: Board, clock_mhz: float, configuration: Configuration, interval: int = 0
 ) -> Design:
@@ -156,13 +154,13 @@ def make_design(
     return Design(graph, network, timing, board, clock_mhz)
 
 
-def project_files(model: str, design: Design, lowered: Lowered, data: Mapping[str, Array], interval: int = 0) -> Files:
+def project_files(model: str, design: Design, packing: Packing, data: Mapping[str, Array], interval: int = 0) -> Files:
     """Every file of the project. `interval` is the cycles a frame that were asked for, or 0."""
-    files, breakdown = program_files(design.graph)
+    stored = store_program(design.graph)
     rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
     inputs, outputs = raw_frames(design.graph, rows)
-    files |= prefixed("hls", render_hls(design.network, design.board, design.clock_mhz, inputs, outputs))
-    report = build_report(model, design, lowered, len(files["weights.bin"]), breakdown, interval)
+    files = stored.files | prefixed("hls", render_hls(design.network, design.board, design.clock_mhz, inputs, outputs))
+    report = build_report(model, design, packing, stored, interval)
     files[REPORT] = json.dumps(report, indent=1) + "\n"
     return sealed(files)
 

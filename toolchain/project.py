@@ -16,7 +16,7 @@ from toolchain.codegen.project import Files, remove_tree, write_files
 from toolchain.errors import ConfigurationError, ModelError
 from toolchain.ir import Constant, Graph
 from toolchain.ir.text import from_text, to_text
-from toolchain.packing.container import Tensor, pack, unpack
+from toolchain.packing.container import Statistics, Tensor, describe, pack, unpack
 from toolchain.simulation.simulator import Engine, Simulator
 from toolchain.version import __version__
 
@@ -44,8 +44,25 @@ class Project:
         return read_report(self.path)
 
 
-def program_files(graph: Graph) -> tuple[Files, dict[str, int]]:
-    """`program.json` and `weights.bin` of an integer program, and the bits that the parts of the latter take."""
+@dataclass(frozen=True)
+class StoredProgram:
+    """`program.json` and `weights.bin` of an integer program, and what the latter consists of.
+
+    `breakdown` gives the bits of its parts, `statistics` how each coded constant is stored.
+    """
+
+    files: Files
+    breakdown: Mapping[str, int]
+    statistics: Mapping[Constant, Statistics]
+
+    @property
+    def size(self) -> int:
+        """Bytes of `weights.bin`."""
+        return len(self.files[WEIGHTS])
+
+
+def store_program(graph: Graph) -> StoredProgram:
+    """The files that hold an integer program."""
     constants: list[Constant] = []
     text = to_text(graph, constants)
     roles = _roles(graph)
@@ -58,7 +75,8 @@ def program_files(graph: Graph) -> tuple[Files, dict[str, int]]:
         "program": text.splitlines(),
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-    return {PROGRAM: json.dumps(program, indent=1) + "\n", WEIGHTS: data}, breakdown
+    files: Files = {PROGRAM: json.dumps(program, indent=1) + "\n", WEIGHTS: data}
+    return StoredProgram(files, breakdown, {constants[one.number]: one for one in describe(data)})
 
 
 def sealed(files: Files) -> Files:

@@ -40,6 +40,7 @@ def compiled(tmp_path, toml="", data=None, path=None, **options):
     config = tmp_path / "c.toml"
     config.write_text(toml)
     data = rows(64, 6) if data is None else data
+    options.setdefault("pack", "none")  # the formats of plain quantization are tested here
     project = compile_model(path, tmp_path / "p", calibrate=data, config=config, force=True, **options)
     return load(project.path)
 
@@ -304,6 +305,16 @@ def test_no_calibration(tmp_path, capsys):
         compile_model(path, tmp_path / "p")
     assert run("compile", path, "-o", tmp_path / "p") == 2
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("pack", ["auto", "spatial", "dct"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30, 1e37])
+def test_packing_of_any_scale(tmp_path, scale, pack):
+    x = (rows(64, 6) * scale).astype(np.float32)
+    project = compiled(tmp_path, data=x, pack=pack)
+    plain = compiled(tmp_path, data=x)
+    got, wanted = project.simulator().predict(x), plain.simulator().predict(x)
+    assert np.sqrt(np.square((got - wanted) / scale).mean()) < 0.2 * (wanted / scale).std()
 
 
 @pytest.mark.parametrize("bits", [2, 3, 8, 16])

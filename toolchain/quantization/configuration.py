@@ -131,7 +131,18 @@ def check_layers(configuration: Configuration, graph: Graph) -> None:
                 f"the model has no layer {name!r}, or it was folded into the one before it",
                 fix=nearest(name, list(operators)),
             )
-        kinds: dict[str, tuple[type[Operator], ...]] = {"weight": (LinearOperator, Affine), "pe": (LinearOperator,)}
+        if layer.weight and layer.pack not in (None, "none"):
+            raise ConfigurationError(
+                "'weight' forces plain integers of one format, 'pack' wants to code them",
+                where=f"layer {name!r}",
+                fix="Leave one of them out.",
+            )
+        kinds: dict[str, tuple[type[Operator], ...]] = {
+            "weight": (LinearOperator, Affine),
+            "pe": (LinearOperator,),
+            "pack": (LinearOperator,),
+            "execute": (LinearOperator,),
+        }
         for key, owners in kinds.items():
             if getattr(layer, key) is not None and not any(isinstance(one, owners) for one in operators[name]):
                 raise ConfigurationError(f"{key!r} means nothing for a layer without weights", where=f"layer {name!r}")

@@ -16,8 +16,12 @@ from toolchain.frontends.importer import unique
 from toolchain.ir import Array, Constant, FixedType, Graph, Input, Node, Output, Overflow, Rounding, TensorType
 from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
+from toolchain.ops.linear import LinearOperator
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
+from toolchain.packing.packed import Packed
+from toolchain.packing.packer import HOLD, Layer, Packer, is_held
+from toolchain.packing.search import Candidate
 from toolchain.progress import Progress
 from toolchain.quantization.configuration import Configuration
 from toolchain.quantization.formats import choose_format, dyadic_grid
@@ -28,7 +32,13 @@ OUTPUT_BITS = 16
 UNSEEN_BITS = 8
 """Inputs of fewer bits count as so many where weights are too small to be seen in an output."""
 ROWS = 256
-"""Calibration rows that choices are made on."""
+"""Calibration rows that formats are chosen on."""
+PACKING_ROWS = 4096
+"""Calibration rows that packing may use: a fully connected layer sees one vector a row."""
+MULTIPLICATIONS = 1 << 38
+"""Work for one run over the calibration data; more rows than ROWS / 4 have to keep within it."""
+BIAS_BITS = 3
+"""Bits of a coded layer's bias below the step of its output."""
 ELEMENTS = 1 << 26
 """Elements that one value may have over all calibration rows."""
 EXACT_FLOAT = 1 << 53
@@ -42,21 +52,24 @@ class Lowered:
 
     `saturations` counts the calibration values that saturated in each Requantize or Quantize; `errors` gives the
     relative error of each real layer's output: root mean square of the difference over that of the real values.
-    `accumulators` names the Requantize of each operator, by the operator's name, that a user forced on its sums.
+    `output_error` is that of all model outputs, their means left out, on held-out rows. `accumulators` names the
+    Requantize of each operator, by the operator's name, that a user forced on its sums.
     """
 
     graph: Graph
     saturations: Mapping[str, int]
     errors: Mapping[str, float]
     accumulators: Mapping[str, str] = field(default_factory=dict)
+    output_error: float = 0.0
 
 
 class Lowering:
     """The program under construction, as `Operator.lower` sees it."""
 
-    def __init__(self, graph: Graph, configuration: Configuration) -> None:
+    def __init__(self, graph: Graph, configuration: Configuration, packer: Packer | None = None) -> None:
         self.graph = graph
         self.configuration = configuration
+        self.packer = packer
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
         self.saturations: dict[str, int] = {}
@@ -72,18 +85,22 @@ class Lowering:
     # What operators use.
 
     def add(
-        self, node: Node, operator: Operator, inputs: tuple[str, ...], part: str = "", partial: bool = False
+        self, node: Node, operator: Operator, inputs: tuple[str, ...], part: str = "", values: Array | None = None
     ) -> str:
-        """Appends an integer operator for the real `node`, evaluates it, and returns the name of its value."""
+        """Appends an integer operator for the real `node` and returns the name of its value.
+
+        The operator is evaluated, unless its exact `values` are given.
+        """
         name = unique(f"{node.name}/{part}" if part else node.name, self._taken)
         types = tuple(self.types[value] for value in inputs)
         inferred = operator.typed(types)
         if not isinstance(inferred, TensorType):
             raise PassError("an integer operator gave a real value", where=node.name)
-        arrays = [self._values[value] for value in inputs]
-        if operator.bound(*types) >= EXACT_FLOAT:
-            arrays = [_exact(array) for array in arrays]
-        values = operator.evaluate(*arrays)
+        if values is None:
+            arrays = [self._values[value] for value in inputs]
+            if operator.bound(*types) >= EXACT_FLOAT:
+                arrays = [_exact(array) for array in arrays]
+            values = operator.evaluate(*arrays)
         self._append(Node(name, operator, inputs, node.layer or node.name), inferred, values, node.name)
         return name
 
@@ -144,12 +161,25 @@ class Lowering:
             self._narrowed[key] = name
         return self._narrowed[key]
 
-    def weights(self, node: Node, weights: Array, value: str) -> tuple[Array, tuple[int, ...], FixedType]:
-        """Integer weights, their fraction bits per output channel, and their format (the widest channel's).
+    def weights(self, node: Node, operator: LinearOperator, value: str) -> tuple[Constant, tuple[int, ...], FixedType]:
+        """The integer weights of a layer, their fraction bits per output channel, and the format that holds them all.
 
-        Products with `value` are at most as many bits finer than an output of OUTPUT_BITS as the weights and `value`
-        have together: the largest sum of weights that lose bits for it is below the output's step. Weights far below
-        become 0 in place of making the sums wide.
+        A packer may code them; a forced format keeps it out.
+        """
+        coded = None if self.configuration.layer(node.layer).weight else self._coded(node, operator, value)
+        if coded is None:
+            integers, fractions, type = self.quantized(node, operator.weights.array, value)
+            return Constant(integers), fractions, type
+        packed = Packed(coded.coding, operator.weights.shape)
+        needed, _ = needed_width(int(packed.array.min(initial=-1)), int(packed.array.max(initial=0)))
+        return packed, (coded.fraction,) * operator.outputs, FixedType(needed, needed - coded.fraction)
+
+    def quantized(self, node: Node, weights: Array, value: str) -> tuple[Array, tuple[int, ...], FixedType]:
+        """Plain integer weights, their fraction bits per output channel, and their format (the widest channel's).
+
+        Products with `value` are at most as many bits finer than an output of
+        OUTPUT_BITS as the weights and `value` have together: the largest sum of weights that lose bits for it is below
+        the output's step. Weights far below become 0 in place of making the sums wide.
         """
         forced = self.configuration.layer(node.layer).weight
         if forced:
@@ -158,11 +188,30 @@ class Lowering:
             self.saturations[f"{node.name}/weights"] = int((integers != exact).sum())
             return integers, (forced.fraction,) * weights.shape[-1], forced
         width = self.configuration.weight_bits
-        given = self.types[value]
-        seen = choose_format(self._real[node.name], max(OUTPUT_BITS, self.configuration.activation_bits), True).fraction
-        most = seen + width + max(given.width, UNSEEN_BITS) - given.fraction
-        integers, fractions = quantize_weights(weights, width, most)
+        integers, fractions = quantize_weights(weights, width, self._most_fraction(node, value))
         return integers, fractions, FixedType(width, width - min(fractions), True)
+
+    def _most_fraction(self, node: Node, value: str) -> int:
+        """The fraction bits beyond which weights that meet `value` cannot be seen in the node's output."""
+        given, width = self.types[value], self.configuration.weight_bits
+        seen = choose_format(self._real[node.name], max(OUTPUT_BITS, self.configuration.activation_bits), True).fraction
+        return seen + width + max(given.width, UNSEEN_BITS) - given.fraction
+
+    def _coded(self, node: Node, operator: LinearOperator, value: str) -> Candidate | None:
+        """The packer's coding of a layer's weights."""
+        if self.packer is None:
+            return None
+        filters, real, given = operator.filters, self._real[node.name], self.types[value]
+        outputs = real.reshape(-1, filters.groups, real.shape[-1] // filters.groups)
+
+        def vectors(chosen: Array) -> tuple[Array, Array]:
+            raw = operator.vectors(self._values[value], chosen).astype(np.float64)
+            return np.ldexp(raw, -given.fraction), outputs[chosen]
+
+        rows = len(real)
+        domain = self.configuration.layer(node.layer).pack or self.configuration.pack
+        pixels, finest = len(outputs) // max(rows, 1), -self._most_fraction(node, value)
+        return self.packer.code(Layer(node.name, filters, domain, rows, pixels, finest, vectors))
 
     def linear(
         self,
@@ -171,26 +220,37 @@ class Lowering:
         bias: Array,
         fractions: tuple[int, ...],
         make: Callable[[Constant], Operator],
+        coarse: bool = False,
     ) -> str:
         """Adds a linear operator with its bias on the accumulator's grid, corrected for the mean error of the weights.
 
         `make` gives the operator for a raw bias. The correction is the mean over calibration of the real output minus
-        the integer one, per output channel, shrunk towards zero where its own standard error is large.
+        the integer one, per output channel, shrunk towards zero where its own standard error is large. A `coarse` bias
+        keeps BIAS_BITS below the step of the output's format: what is below cannot be seen and costs storage.
         """
         points = np.array([f + self.types[value].fraction for f in fractions])
-        raw = _round_half_up(np.ldexp(bias, points))
+        kept_points = np.minimum(points, self.format(node).fraction + BIAS_BITS) if coarse else points
+
+        def on_grid(real: Array) -> Array:
+            rounded = _round_half_up(np.ldexp(real, kept_points))
+            return np.asarray(rounded << (points - kept_points)) if coarse else rounded
+
+        raw = on_grid(bias)
         given = self.types[value]
         trial = make(Constant(raw))
         arrays = self._values[value]
         if trial.bound(given) >= EXACT_FLOAT:
             arrays = _exact(arrays)
-        got = np.ldexp(trial.evaluate(arrays).astype(np.float64), -points)
+        sums = trial.evaluate(arrays)
+        got = np.ldexp(sums.astype(np.float64), -points)
         difference = (self._real[node.name] - got).reshape(-1, got.shape[-1])
         mean, count = difference.mean(axis=0), len(self._real[node.name])
         noise = difference.var(axis=0) / max(count, 1)
         kept = np.clip(1 - noise / np.maximum(np.square(mean), 1e-300), 0, 1)
-        corrected = _round_half_up(np.ldexp(bias + mean * kept, points))
-        return self.add(node, make(Constant(corrected)), (value,))
+        corrected = on_grid(bias + mean * kept)
+        operator = make(Constant(corrected))
+        exact = sums.dtype == object or max(trial.bound(given), operator.bound(given)) < EXACT_FLOAT
+        return self.add(node, operator, (value,), values=sums + (corrected - raw) if exact else None)
 
     # The run.
 
@@ -214,12 +274,13 @@ class Lowering:
             errors[node.layer] = self._error(node, values[node.name])
             for name in dying:
                 self._forget(name)
-        outputs = []
+        outputs, squares = [], []
         for output in self.graph.outputs:
             value = self._as_output(values[output.value])
+            squares.append(self._output_error(output.value, value))
             outputs.append(Output(output.name, value, output.axes))
         graph = Graph(self.graph.name, tuple(inputs), tuple(self.nodes), tuple(outputs))
-        return Lowered(graph, self.saturations, errors, self.accumulators)
+        return Lowered(graph, self.saturations, errors, self.accumulators, float(np.sqrt(np.mean(squares))))
 
     def _quantize(self, given: Input, real: Array) -> str:
         forced = next(
@@ -311,6 +372,15 @@ class Lowering:
         scale = float(np.sqrt(np.square(real).mean())) if real.size else 0.0
         return float(np.sqrt(np.square(got - real).mean())) / scale if scale else 0.0
 
+    def _output_error(self, origin: str, value: str) -> float:
+        """Squared error of a model output over its energy without the mean, on the held-out rows."""
+        real, got = self._real[origin], self._values[value].astype(np.float64)
+        got = np.ldexp(got, -np.array(self.types[value].fractions))
+        held = is_held(len(real)) if len(real) >= HOLD else np.ones(len(real), dtype=bool)
+        real, got = real[held], got[held]
+        energy = float(np.square(real - real.mean(0)).sum()) or float(np.square(real).sum())
+        return float(np.square(got - real).sum()) / energy if energy else 0.0
+
     def _forget(self, name: str) -> None:
         self._real.pop(name, None)
         for value in [value for value, origin in self._origin.items() if origin == name]:
@@ -322,23 +392,28 @@ def lower(
     calibration: Mapping[str, Array],
     configuration: Configuration,
     progress: Progress | None = None,
+    packer: Packer | None = None,
 ) -> Lowered:
     """Makes the integer program of a real graph.
 
     `calibration` has an array (rows, *model shape) for every input, in the model's own layout and scale; evenly spread
-    rows of it are used. Raises CalibrationError when it does not fit the model, ModelError for weights that are not
-    finite, PassError when a forced format is impossible.
+    rows of it are used. A `packer` codes the weights; without one they are quantized plainly. Raises CalibrationError
+    when the data does not fit the model, ModelError for weights that are not finite, PassError when a forced format is
+    impossible.
     """
-    return Lowering(graph, configuration).run(_rows(graph, calibration), progress)
+    most = PACKING_ROWS if packer else ROWS
+    return Lowering(graph, configuration, packer).run(chosen_rows(graph, calibration, most), progress)
 
 
-def _rows(graph: Graph, calibration: Mapping[str, Array]) -> dict[str, Array]:
+def chosen_rows(graph: Graph, calibration: Mapping[str, Array], most: int) -> dict[str, Array]:
+    """Evenly spread rows of the calibration data, `most` or what memory and time allow for."""
     counts = {len(array) for array in calibration.values()}
     if len(counts) != 1 or 0 in counts:
         raise CalibrationError(f"has {sorted(counts)} rows for the inputs, one equal number above zero is needed")
     total = counts.pop()
     largest = max(type.size for type in graph.types.values())
-    rows = max(1, min(ROWS, total, ELEMENTS // largest))
+    macs = sum(node.operator.multiplications(*(t.shape for t in graph.input_types(node))) for node in graph.nodes)
+    rows = max(1, min(most, total, ELEMENTS // largest, max(ROWS // 4, MULTIPLICATIONS // max(macs, 1))))
     chosen = np.arange(rows) * total // rows
     return {name: array[chosen] for name, array in calibration.items()}
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from toolchain.hardware.board import Board
 from toolchain.hardware.dataflow import Timing
@@ -17,7 +15,11 @@ from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
 from toolchain.ops.reshape import Reshape
+from toolchain.packing.search import Candidate
+from toolchain.project import StoredProgram
+from toolchain.quantization.budget import Packing
 from toolchain.quantization.lowering import Lowered
+from toolchain.report.packing import packing_entry
 from toolchain.version import __version__
 
 
@@ -33,11 +35,13 @@ class Design:
 
 
 def build_report(
-    model: str, design: Design, lowered: Lowered, size: int, breakdown: Mapping[str, int], interval: int = 0
+    model: str, design: Design, packing: Packing, stored: StoredProgram, interval: int = 0
 ) -> dict[str, Any]:
-    """All of `report.json`. `size` is that of weights.bin in bytes, `interval` the cycles a frame asked for, or 0."""
-    graph = design.graph
-    layers = [_layer(design, lowered, node) for node in _layer_nodes(graph)]
+    """All of `report.json`. `interval` is the cycles a frame asked for, or 0."""
+    graph, lowered = design.graph, packing.lowered
+    candidates = packing.plan.chosen if packing.plan else {}
+    layers = [_layer(design, lowered, node, stored, candidates) for node in _layer_nodes(graph)]
+    size, breakdown = stored.size, stored.breakdown
     parameters = sum(node.operator.parameters() for node in graph.nodes)
     macs = sum(layer["macs"] for layer in layers)
     weights = sum(found[0].size for node in graph.nodes if (found := _weights(node)))
@@ -51,14 +55,12 @@ def build_report(
             "ratio_float32": parameters * 4 / size,
             "ratio_int8": parameters / size,
             "bits_per_weight": 8 * size / max(weights, 1),
-            "mean_code_length": breakdown.get("weights", 0) / max(weights, 1),
+            "mean_code_length": _mean_code_length(stored, weights),
             "breakdown": dict(sorted(breakdown.items())),
+            "output_error": lowered.output_error,
+            "plain_output_error": packing.plain_error,
         },
-        "multiplications": {
-            "dense": macs,
-            "packed": macs,
-            "ratio": 1.0,
-        },
+        "multiplications": _multiplications(layers),
         "hardware": _hardware(design, interval),
         "inputs": [
             {"name": node.inputs[0], "type": str(node.operator.type), "saturations": lowered.saturations[node.name]}
@@ -74,7 +76,27 @@ def _layer_nodes(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if not isinstance(node.operator, Quantize | Requantize | Reshape)]
 
 
-def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
+def _mean_code_length(stored: StoredProgram, weights: int) -> float:
+    """Bits of a coded symbol, or of a weight where nothing is coded."""
+    coded = stored.statistics.values()
+    symbols = sum(one.symbols for one in coded)
+    if not symbols:
+        return stored.breakdown.get("weights", 0) / max(weights, 1)
+    return sum(one.code_bits + one.raw_bits for one in coded) / symbols
+
+
+def _multiplications(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    total = {key: sum(layer["multiplications"][key] for layer in layers) for key in layers[0]["multiplications"]}
+    return {**total, "ratio": total["dense"] / max(total["packed"], 1)}
+
+
+def _layer(
+    design: Design,
+    lowered: Lowered,
+    node: Node,
+    stored: StoredProgram,
+    candidates: Mapping[str, Sequence[Candidate]],
+) -> dict[str, Any]:
     graph = design.graph
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     type = graph.types[node.name]
@@ -95,8 +117,7 @@ def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
         "name": node.name,
         "layer": node.layer,
         "op": _op_name(node),
-        "coding": "spatial",
-        "execution": "spatial",
+        **packing_entry(node, types, mine, stored.statistics, candidates),
         "input_type": value_type(graph, node.inputs[0]),
         "weight_type": str(weights[1]) if weights else None,
         "accumulator_type": value_type(graph, sums[0]) if sums else str(type.fixed),
@@ -105,7 +126,6 @@ def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
         "output_shape": list(type.shape),
         "parameters": node.operator.parameters(),
         "macs": node.operator.multiplications(*(t.shape for t in types)) if weights else 0,
-        "density": float(np.count_nonzero(weights[0]) / max(weights[0].size, 1)) if weights else 1.0,
         "cycles": max((design.timing.steps[process.name] for process in mine), default=0),
         "dsp": cost.dsp,
         "bram36": cost.bram36,
@@ -118,7 +138,9 @@ def _layer(design: Design, lowered: Lowered, node: Node) -> dict[str, Any]:
     }
     for process in mine:
         config = process.kernel.config
-        if "PE" in config:
+        if process.kernel.function == "sparse_matrix_vector":
+            entry["pe"], entry["simd"] = config["GROUP_PIXELS"], config["MACS"]
+        elif "PE" in config:
             entry["pe"], entry["simd"] = config["PE"], config["SIMD"]
         elif process.kernel.function == "depthwise":
             entry["pe"] = entry["simd"] = config["LANES"]

@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 
 from toolchain.errors import ConfigurationError
-from toolchain.report.tables import short
+from toolchain.report.pictures import draw_sizes, draw_spectra
+from toolchain.report.tables import CODING, PRODUCTS, file_parts, short, weighted_layers
 from toolchain.resources import folder
 
 
@@ -22,8 +23,17 @@ def write_page(report: dict[str, Any], path: Path) -> None:
         lstrip_blocks=True,
     )
     largest = max((layer["cycles"] for layer in report["layers"]), default=1)
-    page = environment.get_template("report.html.j2").render(report=report, short=short, largest=max(largest, 1))
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        short=short,
+        largest=max(largest, 1),
+        weighted=weighted_layers(report),
+        weight_tables={"coding": CODING, "multiplications": PRODUCTS},
+        file_parts=file_parts(report),
+        sizes=draw_sizes(report),
+        spectra=draw_spectra(report),
+    )
     try:
-        path.write_text(page)
+        path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from toolchain.errors import printable
 from toolchain.hardware.board import board_names, load_board
+from toolchain.report.pictures import byte_count
 
 
 def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Console) -> None:
@@ -42,7 +43,7 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
 
 
 def report_tables(report: dict[str, Any], out: Console) -> None:
-    """The whole report: totals, then a line a layer."""
+    """The whole report: totals, the parts of `weights.bin`, then a line a layer."""
     hardware, compression = report["hardware"], report["compression"]
     products = report["multiplications"]
     totals = Table(title=printable(f"{report['model']} on {report['board']}"), show_header=False)
@@ -60,8 +61,88 @@ def report_tables(report: dict[str, Any], out: Console) -> None:
     for name, value in rows.items():
         totals.add_row(name, str(value))
     out.print(totals)
+    out.print(_parts_table(report))
+    weighted = weighted_layers(report)
+    out.print(_table(weighted, "weights, coding", CODING))
+    out.print(_table(weighted, "weights, multiplications", PRODUCTS))
     out.print(_table(report["layers"], "hardware (modelled)", HARDWARE))
     out.print(_table(report["layers"], "formats", FORMATS))
+
+
+def weighted_layers(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers that have weights."""
+    return [layer for layer in report["layers"] if layer["weight_type"]]
+
+
+def file_parts(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Component, bytes and share of `weights.bin`, the largest first, and their sum, which is the file."""
+    breakdown = {name: bits for name, bits in report["compression"]["breakdown"].items() if bits}
+    total = sum(breakdown.values())
+    ordered = sorted(breakdown.items(), key=lambda part: -part[1])
+    parts = [(name.replace("_", " "), byte_count(bits), f"{100 * bits / max(total, 1):.1f} %") for name, bits in ordered]
+    return [*parts, ("weights.bin", byte_count(total), "100 %")]
+
+
+def _parts_table(report: dict[str, Any]) -> Table:
+    *parts, total = file_parts(report)
+    table = Table(title="weights.bin", show_footer=True)
+    for name, whole in zip(("component", "bytes", "share"), total, strict=True):
+        table.add_column(name, whole, justify="left" if name == "component" else "right")
+    for part in parts:
+        table.add_row(*part)
+    return table
+
+
+def _coder(layer: dict[str, Any]) -> str:
+    """`run 4, 2 streams`: zero runs up to 4 join the symbols, and two decoders can work at once."""
+    storage = layer["storage"]
+    if storage is None:
+        return "-"
+    streams = storage["substreams"]
+    run = f" {storage['longest_run']}" if storage["coder"] == "run" else ""
+    return f"{storage['coder']}{run}" + (f", {streams} streams" if streams > 1 else "")
+
+
+def _weight_bits(layer: dict[str, Any]) -> str:
+    storage = layer["storage"]
+    if storage:
+        return f"{storage['bits_per_weight']:.2f}"
+    return layer["weight_type"].partition("<")[2].partition(",")[0]
+
+
+def _unit(layer: dict[str, Any]) -> str:
+    """Where a layer's products are made: `spatial, sparse 16 x 2` has 16 lanes for 2 pixels each."""
+    engine = layer["engine"]
+    size = f" {engine['lanes']} x {engine['pixels']}" if "lanes" in engine else ""
+    return f"{layer['execution']}, {engine['unit']}{size}" if engine["unit"] else "-"
+
+
+def _rejected(layer: dict[str, Any]) -> str:
+    """What else was tried: its error relative to that of the chosen coding, and its bytes."""
+    return "; ".join(
+        f"{one['coded']}: {one['relative_error']:.2f} x error, {one['bits'] / 8:,.0f} bytes"
+        for one in layer["alternatives"]
+    )
+
+
+CODING: dict[str, Callable[[dict[str, Any]], str]] = {
+    "layer": lambda layer: str(layer["name"]),
+    "coded": lambda layer: str(layer["coded"]),
+    "coder": _coder,
+    ">bits/weight": _weight_bits,
+    ">bits/code": lambda layer: f"{layer['storage']['mean_code_length']:.2f}" if layer["storage"] else "-",
+    ">density": lambda layer: f"{layer['density']:.3f}",
+    "rejected": _rejected,
+}
+
+PRODUCTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "layer": lambda layer: str(layer["name"]),
+    ">dense": lambda layer: f"{layer['multiplications']['dense']:,}",
+    ">packed": lambda layer: f"{layer['multiplications']['packed']:,}",
+    ">basis additions": lambda layer: f"{layer['multiplications']['basis_additions']:,}",
+    "execution, unit": _unit,
+    "bound by": lambda layer: str(layer["engine"].get("binds", "-")),
+}
 
 
 HARDWARE: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -1,0 +1,115 @@
+"""Rounding of coefficients that makes up for its own errors, one coefficient after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg.lapack import dtrtri
+
+from toolchain.ir.constant import Array
+from toolchain.packing.statistics import Statistics
+
+BLOCK = 64
+"""Coefficients between two updates of all that follow."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Modelled code length in bits of a level: `zero` for 0, `nonzero` + `growth` log2|v| for v."""
+
+    zero: float
+    nonzero: float
+    growth: float
+
+    def bits(self, levels: Array) -> Array:
+        magnitude = np.abs(levels)
+        return np.where(magnitude > 0, self.nonzero + self.growth * np.log2(np.maximum(magnitude, 1)), self.zero)
+
+    @classmethod
+    def of(cls, levels: Array) -> Rates:
+        """Ideal lengths under the empirical density and a law |v|**-growth of the magnitudes."""
+        count = levels.size
+        nonzero = max(int(np.count_nonzero(levels)), 1)
+        density = min(nonzero / (count + 1), 0.999)
+        magnitudes = np.abs(levels[levels != 0])
+        ones = max(float((magnitudes == 1).mean()), 0.02) if magnitudes.size else 1.0
+        spread = float(np.log2(np.maximum(magnitudes, 1)).mean()) if magnitudes.size else 0.0
+        growth = min(-np.log2(ones) / spread, 8.0) + 1.0 if spread > 0 else 4.0
+        return cls(-float(np.log2(1 - density)), 1.0 - float(np.log2(density) + np.log2(ones)), growth)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """The damped problem of one layer.
+
+    `target` (G, K, M) are real coefficients; `factor` (G, K, K) is upper triangular, factor' factor = (gram +
+    damping)^-1.
+    """
+
+    target: Array
+    factor: Array
+
+    @classmethod
+    def of(cls, statistics: Statistics, coefficients: Array, damping: float) -> Solver:
+        """The problem with a `damping` relative to the mean of gram's diagonal.
+
+        The target is the ridge solution for the real outputs given the inputs that the hardware sees, drawn towards
+        `coefficients`.
+        """
+        gram = statistics.gram
+        size = gram.shape[1]
+        diagonal = np.einsum("gkk->gk", gram)
+        ridge = damping * np.maximum(diagonal.mean(1), 1e-30)
+        damped = gram + ridge[:, None, None] * np.eye(size)
+        # gram = R R' with R upper triangular: the Cholesky factor of the matrix turned by 180 degrees.
+        turned = np.linalg.cholesky(damped[:, ::-1, ::-1])
+        factor = np.empty_like(gram)
+        target = np.empty_like(coefficients)
+        for g in range(len(gram)):
+            factor[g], _ = dtrtri(turned[g, ::-1, ::-1])
+            target[g] = coefficients[g] + factor[g].T @ (factor[g] @ statistics.cross[g])
+        return cls(target, factor)
+
+    @classmethod
+    def plain(cls, statistics: Statistics, coefficients: Array) -> Solver:
+        """The problem as if the inputs were uncorrelated: nothing is passed on, the target is the weights."""
+        diagonal = np.einsum("gkk->gk", statistics.gram)
+        safe = np.maximum(diagonal, 1e-3 * diagonal.mean(1, keepdims=True) + 1e-30)
+        return cls(coefficients, np.eye(diagonal.shape[1]) / np.sqrt(safe)[:, :, None])
+
+
+def round_compensated(solver: Solver, steps: Array, limit: int, price: float, rates: Rates) -> Array:
+    """Integer levels (G, K, M) for the steps (K,), |level| <= limit.
+
+    Optimal brain quantization in a fixed order (Frantar et al., GPTQ, 2023, eq. 2 and 3): the error of coefficient k is
+    passed on to the ones behind it. Of the rounded value, the next one towards 0, and 0, that is taken which has the
+    least (error / factor[k, k])^2 + price * bits: the increase of the squared output error and the code length.
+    """
+    groups, count, outputs = solver.target.shape
+    open_ = solver.target.copy()
+    levels = np.zeros((groups, count, outputs), dtype=np.int64)
+    table = rates.bits(np.arange(limit + 1)) * price
+    for start in range(0, count, BLOCK):
+        end = min(start + BLOCK, count)
+        errors = np.empty((groups, end - start, outputs))
+        for k in range(start, end):
+            diagonal = solver.factor[:, k, k][:, None]
+            value = open_[:, k] / steps[k]
+            magnitude = np.abs(value)
+            weight = np.square(steps[k] / diagonal)
+            best = np.minimum(np.floor(magnitude + 0.5), limit)
+            cost = np.square(magnitude - best) * weight + table[best.astype(np.int64)]
+            lower = np.maximum(best - 1, 0)
+            for candidate in (lower, np.zeros_like(best)):
+                other = np.square(magnitude - candidate) * weight + table[candidate.astype(np.int64)]
+                better = other < cost
+                best, cost = np.where(better, candidate, best), np.where(better, other, cost)
+            level = np.copysign(best, value)
+            levels[:, k] = level.astype(np.int64)
+            error = (open_[:, k] - level * steps[k]) / diagonal
+            errors[:, k - start] = error
+            row = solver.factor[:, k, k + 1 : end]
+            open_[:, k + 1 : end] -= row[:, :, None] * error[:, None, :]
+        open_[:, end:] -= solver.factor[:, start:end, end:].swapaxes(1, 2) @ errors
+    return levels
