@@ -7,7 +7,8 @@
 
 One line a node: its name, operator, inputs, fields as JSON, the model's layer, and its type (which is checked against
 the inferred one when read). Names are JSON strings, so that they may hold anything. An array is its nested list, or
-`{"constant": k}` for entry k of a list of constants kept elsewhere.
+`{"constant": k}` for entry k of a list of constants kept elsewhere, or `{"table": ...}` for a table that its definition
+gives, or `{"packed": ...}` with the coding of weights.
 """
 
 from __future__ import annotations
@@ -27,24 +28,30 @@ from toolchain.errors import ModelError, ToolchainError
 from toolchain.ir.constant import Constant
 from toolchain.ir.fixed import FixedType
 from toolchain.ir.graph import Graph, Input, Node, Output
+from toolchain.ir.tabulated import Tabulated
 from toolchain.ir.types import RealType, TensorType, Type
 from toolchain.packing.packed import Coding, Packed
 
 _DECODER = json.JSONDecoder()
 
 
-def to_text(graph: Graph, constants: list[Constant] | None = None) -> str:
-    """The text of a graph. Given a list, constants are appended to it and referred to by number."""
+def to_text(graph: Graph, constants: list[Constant] | None = None, *, shared: bool = True) -> str:
+    """The text of a graph. Given a list, constants are appended to it and referred to by number.
+
+    Equal constants are appended once, or with `shared` off each time.
+    """
     numbers: dict[Constant, int] = {}
 
     def encode(value: Any) -> Any:
+        if isinstance(value, Tabulated):
+            return {"table": value.function, "index": encode(value.index), "type": encode(value.type)}
         if isinstance(value, Constant):
             if constants is None and isinstance(value, Packed):
                 return {"packed": encode(value.coding), "shape": list(value.shape)}
             if constants is None:
                 shape = {} if value.array.size else {"shape": list(value.shape)}  # which nested lists would not tell
                 return {"array": value.array.tolist(), "real": not value.is_integer, **shape}
-            if value not in numbers:
+            if not shared or value not in numbers:
                 numbers[value] = len(constants)
                 constants.append(value)
             return {"constant": numbers[value]}
@@ -192,6 +199,10 @@ class _Reader:
             return self._decode(value, next(a for a in typing.get_args(hint) if a is not type(None)))
         if hint is Constant:
             return self._constant(value)
+        if origin is typing.Literal:
+            if value not in typing.get_args(hint):
+                raise ValueError(f"{value!r} is none of {typing.get_args(hint)}")
+            return value
         if hint is FixedType:
             return FixedType.parse(value)
         if isinstance(hint, type) and issubclass(hint, Enum):
@@ -215,6 +226,8 @@ class _Reader:
             if type(number) is not int or not 0 <= number < len(self._constants):
                 raise ValueError(f"there is no constant {number}")
             return self._constants[number]
+        if "table" in value:
+            return Tabulated(value["table"], FixedType.parse(value["index"]), FixedType.parse(value["type"]))
         if "packed" in value:
             return Packed(self._decode(value["packed"], Coding), tuple(value["shape"]))
         array = np.array(value["array"], dtype=np.float64 if value["real"] else None)

@@ -12,8 +12,8 @@ import numpy as np
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Loops, Port, Schedule, integer_array
 from toolchain.errors import PassError
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
+from toolchain.ir.tabulated import Tabulated
 from toolchain.ops.base import Operator, Sample, importer, operator
-from toolchain.ops.table import EXACT, tabulate
 from toolchain.ops.transpose import Transpose
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Softmax(Operator):
         value = lowering.aligned(inputs[0])
         index = FixedType(INDEX_BITS, INDEX_BITS - INDEX_FRACTION, False)
         entry = FixedType(ENTRY_FRACTION + 1, 1, False)
-        table = tabulate(lambda d: EXACT.exp(-d), index, entry)
+        table = Tabulated("exp(-x)", index, entry)
         shift = lowering.type(value).fraction - INDEX_FRACTION
         fraction = lowering.width(node) - 1
         return lowering.add(node, IntegerSoftmax(table, shift, fraction), (value,))
@@ -119,7 +119,7 @@ class IntegerSoftmax(Operator):
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
         entry = FixedType(ENTRY_FRACTION + 1, 1, False)
-        table = tabulate(lambda d: EXACT.exp(-d), FixedType(8, 4, False), entry)
+        table = Tabulated("exp(-x)", FixedType(8, 4, False), entry)
         for width, shift, shape in ((8, 0, (10,)), (24, 7, (3, 4)), (6, -2, (2, 2, 3)), (12, 1, (1,))):
             yield Sample(cls(table, shift, int(rng.integers(7, 16))), (TensorType.of(shape, FixedType(width, 4)),))
 

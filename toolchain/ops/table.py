@@ -1,10 +1,9 @@
-"""Functions of one number by table: Sigmoid, Tanh. The program holds every entry, so all machines agree."""
+"""Functions of one number by table: Sigmoid, Tanh. Every entry is correctly rounded, so all machines agree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from toolchain.codegen.elementwise import elementwise
 from toolchain.codegen.kernel import Cost, Folding, Kernel, integer_array
 from toolchain.errors import PassError
 from toolchain.ir import Array, Constant, FixedType, Node, Overflow, Rounding, Shape, TensorType
+from toolchain.ir.tabulated import Tabulated
 from toolchain.ops.base import Operator, Sample, importer, operator
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 INDEX_BITS = 12
 """4,096 entries, the most that DESIGN section 4 allows."""
-
-EXACT = Context(prec=60)
-"""Enough digits that no entry of up to 40 bits lies undecidably close to a rounding tie."""
 
 
 @operator
@@ -70,26 +67,6 @@ class Table(Operator):
             yield Sample(cls(entries, type), (TensorType.of((3, 4), FixedType(bits, 2, signed)),))
 
 
-def tabulate(function: Callable[[Decimal], Decimal], index: FixedType, type: FixedType) -> Constant:
-    """The function at every value of `index`, correctly rounded half up to `type` and saturated."""
-    entries = []
-    for pattern in range(1 << index.width):
-        raw = pattern - (1 << index.width) if index.signed and pattern > index.high else pattern
-        value = function(EXACT.multiply(Decimal(raw), EXACT.power(Decimal(2), Decimal(-index.fraction))))
-        scaled = EXACT.add(EXACT.multiply(value, EXACT.power(Decimal(2), Decimal(type.fraction))), Decimal("0.5"))
-        entries.append(min(max(int(scaled.to_integral_value(rounding="ROUND_FLOOR")), type.low), type.high))
-    return Constant(entries)
-
-
-def sigmoid(x: Decimal) -> Decimal:
-    return EXACT.divide(Decimal(1), EXACT.add(Decimal(1), EXACT.exp(-x)))
-
-
-def tanh(x: Decimal) -> Decimal:
-    doubled = EXACT.exp(EXACT.multiply(Decimal(-2), x))
-    return EXACT.divide(EXACT.subtract(Decimal(1), doubled), EXACT.add(Decimal(1), doubled))
-
-
 @dataclass(frozen=True)
 class _Function(Operator):
     """A real function that lowers to a table."""
@@ -100,13 +77,11 @@ class _Function(Operator):
     def permuted(self, axes: tuple[int, ...], rank: int) -> Operator | None:
         return self
 
-    def _lower(
-        self, lowering: Lowering, node: Node, value: str, integer: int, signed: bool, f: Callable[[Decimal], Decimal]
-    ) -> str:
+    def _lower(self, lowering: Lowering, node: Node, value: str, integer: int, signed: bool, function: str) -> str:
         index = FixedType(INDEX_BITS, integer, True, Rounding.RND, Overflow.SAT)
         bits = lowering.width(node)
         type = FixedType(bits, 1, True) if signed else FixedType(bits, 0, False)
-        return lowering.add(node, Table(tabulate(f, index, type), type), (lowering.to_format(value, index),))
+        return lowering.add(node, Table(Tabulated(function, index, type), type), (lowering.to_format(value, index),))
 
 
 @operator
@@ -118,7 +93,7 @@ class Sigmoid(_Function):
         return np.asarray(0.5 * (1 + np.tanh(inputs[0] / 2)))
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
-        return self._lower(lowering, node, inputs[0], 4, False, sigmoid)
+        return self._lower(lowering, node, inputs[0], 4, False, "sigmoid")
 
 
 @operator
@@ -130,7 +105,7 @@ class Tanh(_Function):
         return np.asarray(np.tanh(inputs[0]))
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
-        return self._lower(lowering, node, inputs[0], 3, True, tanh)
+        return self._lower(lowering, node, inputs[0], 3, True, "tanh")
 
 
 @importer("Sigmoid")

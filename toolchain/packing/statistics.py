@@ -67,10 +67,11 @@ class Moments:
         step = max(1, CHUNK // (groups * max(inputs, outputs)))
         # Single precision within a chunk where its squares are in range, double over the chunks.
         sizes = [float(np.abs(values).max(initial=0)) for values in (x, y)]
-        kind = np.float32 if all(size == 0 or 1 / SINGLE < size < SINGLE for size in sizes) else np.float64
+        is_single = all(size == 0 or 1 / SINGLE < size < SINGLE for size in sizes)
+        kind = np.dtype(np.float32 if is_single else np.float64)
         for start in range(0, len(x), step):
-            part = x[start : start + step].astype(kind).transpose(1, 0, 2)
-            wanted = y[start : start + step].astype(kind).transpose(1, 0, 2)
+            part: Array = x[start : start + step].astype(kind).transpose(1, 0, 2)
+            wanted: Array = y[start : start + step].astype(kind).transpose(1, 0, 2)
             xx += part.swapaxes(1, 2) @ part
             xy += part.swapaxes(1, 2) @ wanted
         sums = (x.sum(0, dtype=np.float64), y.sum(0, dtype=np.float64))
