@@ -19,6 +19,10 @@ class Filters:
     columns: int
     groups: int = 1
 
+    @property
+    def is_depthwise(self) -> bool:
+        return self.weights.shape[1] == 1 and self.groups > 1
+
     def grouped(self, array: Array) -> Array:
         """(taps, channels, outputs) as (groups, taps * channels, outputs of a group)."""
         flat = array.reshape(-1, self.groups, array.shape[-1] // self.groups)

@@ -124,6 +124,8 @@ class Plan(Packer):
     """All candidates of each layer, the one taken first."""
     prices: dict[str, float] = field(default_factory=dict)
     """Squared output error for a unit of rate, by layer."""
+    executable: bool = False
+    """Only codings whose levels are what the sparse unit multiplies: no clusters, nothing rounded away."""
 
     def code(self, layer: Layer) -> Candidate | None:
         if layer.domain == "none":
@@ -139,6 +141,8 @@ class Plan(Packer):
         pixels = layer.pixels if self.unit == "multiplications" else 0
         problem = Problem(layer.filters, statistics, self.bits, pixels, layer.finest)
         choices = list(transforms(layer.filters, layer.domain))
+        if self.executable and layer.filters.is_depthwise:  # never executed in frequency
+            choices = [Transform()]
         if layer.name not in self.dampings:
             damping = inf
             if fit and hold and layer.rows >= FEWEST_ROWS:
@@ -146,9 +150,10 @@ class Plan(Packer):
                 damping = choose_damping(half, hold.statistics(weights), choices[0], price)
             self.dampings[layer.name] = damping
         found = choose(problem, choices, price, self.dampings[layer.name])
-        if layer.domain == "auto":
+        # Rounding fills a kernel's zeros, which is no way to save multiplications.
+        if layer.domain == "auto" and self.unit == "bits" and not self.executable:
             found[0] = reconstructed(problem, found[0])
-        if layer.domain != "spatial":
+        if layer.domain != "spatial" and not self.executable:
             found[:1] = recoded(problem, found[0])
         self.chosen[layer.name] = found
         return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Literal
 
 from toolchain.errors import ConfigurationError
 from toolchain.ir import Array, Graph
+from toolchain.ops.linear import LinearOperator
 from toolchain.packing.importance import measure_importance
 from toolchain.packing.packer import Plan, Survey, Unit
 from toolchain.progress import Progress, no_progress
@@ -19,13 +21,19 @@ from toolchain.quantization.lowering import PACKING_ROWS, Lowered, chosen_rows, 
 PATTERN = re.compile(r"(\d+(?:\.\d+)?)(x|B|kMAC)")
 ERROR_RATIO = 2.0
 """Without a budget: output error over that of plain quantization."""
-CLOSE = 0.97
-"""A result within so much of what is allowed is good enough."""
-ATTEMPTS = 6
+CLOSE, QUICK_CLOSE = 0.95, 0.9
+"""A result within so much of what is allowed is good enough; the other one to begin with."""
+MANY_ROWS, QUICK_ROWS = 256, 128
+"""With so many calibration rows the search begins on fewer of them."""
+ATTEMPTS = 5
 """Runs over the calibration data at most."""
 PRICES = (1e-13, 1e-2)
 TYPICAL_SLOPE = {"bits": -0.3, "multiplications": -0.4, "error": 0.4}
 """d log(quantity) / d log(price), where two runs have not told it yet."""
+FLATTEST = 0.1
+"""Share of the typical slope that is believed at least: sizes stand still between two powers of two of the steps."""
+DEARER = (2.0, 8.0)
+"""Where no price was high enough, so many times the highest is tried before the last resort."""
 START = 1e-7
 LAYER_BYTES = 40
 """What a coded layer takes beyond its levels and what a plain one takes beyond its weights."""
@@ -112,73 +120,108 @@ def lower_packed(
     inputs = {one.name: one.from_model(rows[one.name]) for one in graph.inputs}
     importance = measure_importance(graph, inputs, report)
 
-    dampings: dict[str, float] = {}
+    uncoded = sum(  # multiplications
+        node.operator.multiplications(*(t.shape for t in graph.input_types(node)))
+        for node in graph.nodes
+        if isinstance(node.operator, LinearOperator) and node.name not in survey.problems
+    )
+    loaded = configuration.weight_memory == "loaded"
 
-    def run(price: float) -> _Run:
-        plan = Plan(price, importance, configuration.weight_bits, unit, dampings)
-        lowered = lower(graph, calibration, configuration, progress, plan)
-        rate = sum(found[0].rate for found in plan.chosen.values())
-        return _Run(price, lowered, plan, rate if unit == "multiplications" else float(size(lowered.graph)))
+    numbers = itertools.count(1)
 
+    def runner(data: Mapping[str, Array]) -> Callable[[float], _Run]:
+        dampings: dict[str, float] = {}
+
+        def run(price: float) -> _Run:
+            plan = Plan(price, importance, configuration.weight_bits, unit, dampings, executable=loaded)
+            number = next(numbers)
+            lowered = lower(graph, data, configuration, lambda what, *p: report(f"coding {number}, {what}", *p), plan)
+            rate = uncoded + sum(found[0].rate for found in plan.chosen.values())
+            return _Run(price, lowered, plan, rate if unit == "multiplications" else float(size(lowered.graph)))
+
+        return run
+
+    run, quick = runner(calibration), None
+    count = len(next(iter(rows.values())))
+    if count >= MANY_ROWS:
+        quick = runner({name: array[:: max(count // QUICK_ROWS, 2)] for name, array in rows.items()})
     if budget:
         parameters = sum(node.operator.parameters() for node in graph.nodes)
         levels = sum(problem.filters.weights.size for problem, _ in survey.problems.values())
         overhead = size(plain.graph) - levels * configuration.weight_bits / 8 + LAYER_BYTES * len(survey.problems)
-        best = _within_budget(survey, importance, run, budget, budget.limit(parameters), overhead)
+        limit = budget.limit(parameters)
+        coded = limit - uncoded if unit == "multiplications" else 8 * (limit - overhead)
+        wanted = max(coded, 0.3 * limit * (1 if unit == "multiplications" else 8))
+        predict = _Search(TYPICAL_SLOPE[unit], START)
+        price = predict.solve(lambda p: survey.predict(p, importance)[0], wanted * CLOSE, wanted)
+        best = _within_budget(price, quick, run, runner(calibration), unit, limit)
     else:
-        best = _within_error(survey, importance, run, plain.output_error) or _Run(0.0, plain, Plan(0.0, {}, 0), 0.0)
-    return Packing(best.lowered, best.plan if best.price else None, plain.output_error)
+        limit = ERROR_RATIO * plain.output_error
+        extra = max(limit**2 - plain.output_error**2, 1e-30)
+        predict = _Search(2 * TYPICAL_SLOPE["error"], START)
+        price = predict.solve(lambda p: survey.predict(p, importance)[1], extra * CLOSE, extra)
+        found = _within_error(price, quick, run, limit)
+        if found is None and not loaded:
+            return Packing(plain, None, plain.output_error)
+        best = found or run(PRICES[0])
+    return Packing(best.lowered, best.plan, plain.output_error)
 
 
 def _within_budget(
-    survey: Survey,
-    importance: Mapping[str, float],
+    price: float,
+    quick: Callable[[float], _Run] | None,
     run: Callable[[float], _Run],
-    budget: Budget,
+    fresh: Callable[[float], _Run],
+    unit: Unit,
     limit: float,
-    overhead: float,
 ) -> _Run:
-    """The run of the least error whose amount is within the limit; `overhead` bytes are not levels."""
-    wanted = limit if budget.unit == "multiplications" else max(8 * (limit - overhead), 0.3 * 8 * limit)
-    falling = _Search(TYPICAL_SLOPE[budget.unit], START)
-    price = falling.solve(lambda p: survey.predict(p, importance)[0], wanted * CLOSE, wanted)
+    """The run of the least error whose amount is within the limit; `quick` runs on few rows, to find the place.
+
+    `fresh` has chosen no dampings yet: what it gives at the highest price is the same whatever the limit is.
+    """
+    slope = TYPICAL_SLOPE[unit]
+    if quick:
+        price = _Search(slope, price).solve(lambda p: quick(p).amount, QUICK_CLOSE * limit, limit)
     runs: list[_Run] = []
 
     def amount(price: float) -> float:
         runs.append(run(price))
         return runs[-1].amount
 
-    _Search(TYPICAL_SLOPE[budget.unit], price).solve(amount, CLOSE * limit, limit)
+    _Search(slope, price).solve(amount, CLOSE * limit, limit)
+    highest = max(one.price for one in runs)
+    for factor in DEARER:
+        if not any(one.amount <= limit for one in runs) and highest * factor < PRICES[1]:
+            amount(highest * factor)
     if not any(one.amount <= limit for one in runs):
-        amount(PRICES[1])
+        runs.append(fresh(PRICES[1]))
     within = [one for one in runs if one.amount <= limit]
     if not within:
-        unit = "multiplications" if budget.unit == "multiplications" else "bytes"
-        least = min(one.amount for one in runs)
+        name = "multiplications" if unit == "multiplications" else "bytes"
+        least = runs[-1].amount
         raise ConfigurationError(
-            f"--budget: {limit:.0f} {unit} cannot be reached, the least that is possible is {least:.0f}",
+            f"--budget: {limit:.0f} {name} cannot be reached, the least that is possible is {least:.0f}",
             fix="Give a larger budget.",
         )
     return min(within, key=lambda one: one.lowered.output_error)
 
 
 def _within_error(
-    survey: Survey, importance: Mapping[str, float], run: Callable[[float], _Run], plain: float
+    price: float, quick: Callable[[float], _Run] | None, run: Callable[[float], _Run], limit: float
 ) -> _Run | None:
-    """The smallest run whose output error stays within ERROR_RATIO of the plain one's."""
-    limit = ERROR_RATIO * plain
+    """The smallest run whose output error stays within the limit, None where there is none."""
     if not limit:
         return None
-    extra = limit * limit - plain * plain
-    rising = _Search(2 * TYPICAL_SLOPE["error"], START)
-    price = rising.solve(lambda p: survey.predict(p, importance)[1], extra * CLOSE, extra)
+    slope = TYPICAL_SLOPE["error"]
+    if quick:
+        price = _Search(slope, price).solve(lambda p: quick(p).lowered.output_error, QUICK_CLOSE * limit, limit)
     runs: list[_Run] = []
 
     def error(price: float) -> float:
         runs.append(run(price))
         return runs[-1].lowered.output_error
 
-    _Search(TYPICAL_SLOPE["error"], price).solve(error, CLOSE * CLOSE * limit, limit)
+    _Search(slope, price).solve(error, CLOSE * CLOSE * limit, limit)
     within = [one for one in runs if one.lowered.output_error <= limit]
     return min(within, key=lambda one: one.amount) if within else None
 
@@ -195,6 +238,7 @@ class _Search:
         aim = math.log(max((least + most) / 2, 1e-300))
         above: tuple[float, float] | None = None
         below: tuple[float, float] | None = None
+        previous: tuple[float, float] | None = None
         at = math.log(self.start)
         ends = [math.log(price) for price in PRICES]
         for attempt in range(ATTEMPTS):
@@ -207,8 +251,12 @@ class _Search:
                 share = (aim - below[1]) / (above[1] - below[1])
                 at = below[0] + min(max(share, 0.15), 0.85) * (above[0] - below[0])
                 continue
-            beyond = at in ends
-            at = min(max(at + min(max((aim - point[1]) / self.slope, -3.0), 3.0), ends[0]), ends[1])
+            slope = self.slope
+            if previous and at != previous[0]:  # two runs on one side tell how flat it is there
+                measured = (point[1] - previous[1]) / (at - previous[0]) / self.slope
+                slope *= min(max(measured, FLATTEST), 1.0)
+            previous, beyond = point, at in ends
+            at = min(max(at + min(max((aim - point[1]) / slope, -3.0), 3.0), ends[0]), ends[1])
             if beyond and at in ends:
                 break
         return math.exp(at)
