@@ -18,7 +18,8 @@ namespace dct {
 namespace detail {
 
 // An entry of the schedule, from the lowest bits: element of the word, word, weight, and whether a
-// partial sum ends.
+// partial sum ends. A constant schedule has several lanes a chunk, one that is loaded has a word
+// for each.
 template <class C>
 struct schedule_entry {
     static const int WIDTH =
@@ -32,6 +33,11 @@ struct schedule_entry {
         DCT_HLS(inline)
         const unsigned long long chunk = row[lane / PER_CHUNK];
         return (chunk >> lane % PER_CHUNK * WIDTH) & (~0ULL >> (64 - WIDTH));
+    }
+
+    static unsigned long long get(const ap_uint<WIDTH> (&row)[C::MACS], int lane) {
+        DCT_HLS(inline)
+        return row[lane].to_uint64();
     }
 };
 
@@ -73,11 +79,11 @@ T select_lane(const word_t<T, LANES>& word, int lane) {
 }  // namespace detail
 
 // schedule[step] holds the entries of all lanes. Bit 0 of a partial says that it completes an
-// output, bit 1 that it is the last of its lane. The sums may wrap in output_t: it holds the
-// result.
-template <class C, class CHUNK, class B>
+// output, bit 1 that it is the last of its lane, bit 2 that there is none: a table that is loaded
+// need not be full. The sums may wrap in output_t: it holds the result.
+template <class C, class ROW, class B>
 void sparse_matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in,
-                          const CHUNK (&schedule)[C::STEPS][detail::schedule_entry<C>::CHUNKS],
+                          const ROW (&schedule)[C::STEPS],
                           const unsigned char (&partials)[C::PARTIALS], const B (&bias)[C::OUTPUTS],
                           hls::stream<word_t<typename C::output_t, C::PE> >& out) {
     static_assert(C::PIXELS % C::GROUP_PIXELS == 0, "GROUP_PIXELS must divide PIXELS");
@@ -168,7 +174,7 @@ steps:
 
         if (round >= 2 && round <= GROUPS + 1 && position < C::PARTIALS) {
             const int partial = partials[position];
-            const bool ends_output = partial & 1, ends_lane = partial >> 1;
+            const bool ends_output = partial & 1, ends_lane = partial >> 1 & 1, idle = partial >> 2;
         combine:
             for (int pixel = 0; pixel < PIXELS; ++pixel) {
                 DCT_HLS(unroll)
@@ -180,12 +186,14 @@ steps:
                         value = results[lane][pixel][half * C::RESULTS + partial_in_lane];
                 }
                 const output_t before = begins_output ? output_t(bias[output]) : combined[pixel];
-                combined[pixel] = before + value;
+                if (!idle) combined[pixel] = before + value;
                 if (ends_output)
                     sums[pixel][output_bank][half * OUTPUT_WORDS + output_word] = combined[pixel];
             }
-            begins_output = ends_output;
-            partial_in_lane = ends_lane ? 0 : partial_in_lane + 1;
+            if (!idle) {
+                begins_output = ends_output;
+                partial_in_lane = ends_lane ? 0 : partial_in_lane + 1;
+            }
             if (ends_output) {
                 advance<C::OUTPUTS>(output);
                 if (advance<PE>(output_bank)) advance<OUTPUT_WORDS>(output_word);

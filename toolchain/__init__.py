@@ -11,15 +11,17 @@ from toolchain.version import __version__
 if TYPE_CHECKING:
     from toolchain.compiler import compile_model as compile  # noqa: A004 - toolchain.compile is the contract
     from toolchain.errors import ToolchainError
+    from toolchain.exchange import other_weights as weights
     from toolchain.project import Project, load
     from toolchain.simulation.simulator import Simulator
 
-__all__ = ["Project", "Simulator", "ToolchainError", "__version__", "compile", "load"]
+__all__ = ["Project", "Simulator", "ToolchainError", "__version__", "compile", "load", "weights"]
 
 _PLACES = {
     "compile": ("toolchain.compiler", "compile_model"),
     "ToolchainError": ("toolchain.errors", "ToolchainError"),
     "Project": ("toolchain.project", "Project"),
+    "weights": ("toolchain.exchange", "other_weights"),
     "load": ("toolchain.project", "load"),
     "Simulator": ("toolchain.simulation.simulator", "Simulator"),
 }

@@ -58,6 +58,9 @@ def compile(
     activation_bits: Annotated[int | None, typer.Option(help="Bits of activations, default 8.")] = None,
     pack: Annotated[str | None, typer.Option(help="none, auto, dct or spatial.")] = None,
     execute: Annotated[str | None, typer.Option(help="auto, spatial or frequency.")] = None,
+    weight_memory: Annotated[
+        str | None, typer.Option(help="rom or loaded: constants, or memories filled from a container at run time.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="28x, 450000B or 300kMAC.")] = None,
     target: Annotated[str, typer.Option(help="hls, embedded or all.")] = "hls",
     target_fps: Annotated[float | None, typer.Option(help="Frames a second to reach with the least hardware.")] = None,
@@ -73,8 +76,8 @@ def compile(
         project = compile_model(
             model, output, calibrate=calibrate, board=board, config=config, weights=weights,
             input_shapes=parse_shapes(input_shape), weight_bits=weight_bits, activation_bits=activation_bits, pack=pack,
-            execute=execute, budget=budget, target=target, target_fps=target_fps, ram=ram, clock_mhz=clock, force=force,
-            progress=progress,
+            execute=execute, weight_memory=weight_memory, budget=budget, target=target, target_fps=target_fps, ram=ram,
+            clock_mhz=clock, force=force, progress=progress,
         )  # fmt: skip
     compile_summary(project.report, output, out, err)
 
@@ -188,6 +191,38 @@ def report(
         from toolchain.report.page import write_page
 
         write_page(content, html)
+
+
+@app.command("weights")
+def new_weights(
+    project: ProjectArgument,
+    other: Annotated[
+        Path, typer.Option("--from", metavar="OTHER", help="A project of the same network, or the retrained model.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.bin", help="File to write.")],
+    calibrate: Annotated[Path | None, typer.Option(metavar="X.npz", help="Typical inputs, for a model.")] = None,
+    weights: WeightsOption = None,
+    new: Annotated[
+        Path | None, typer.Option("--project", metavar="NEW", help="Also write a project to simulate and verify.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a project that is there.")] = False,
+) -> None:
+    """Other weights for the hardware of a project that was compiled with `--weight-memory loaded`."""
+    from toolchain.exchange import other_weights, project_files
+    from toolchain.project import check_target, write_project
+
+    if not output.resolve().parent.is_dir() or output.is_dir():
+        raise ConfigurationError("is no file that can be written", where=str(output))
+    if new is not None:
+        check_target(new, force)
+    with progress_bar() as progress:
+        found = other_weights(project, other, calibrate=calibrate, weights=weights, progress=progress)
+    if new is not None:
+        write_project(new, project_files(project, found), force)
+    output.write_bytes(found.data)
+    out.print(f"{other} -> {output}: {len(found.data)} bytes for the hardware of {project}")
+    for name, error in found.errors.items():
+        out.print(f"{name}: relative error {error:.4f} on the calibration data")
 
 
 @app.command()

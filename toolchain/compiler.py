@@ -12,6 +12,7 @@ import numpy as np
 
 from toolchain.codegen.hls import render_hls
 from toolchain.codegen.kernel import Folding
+from toolchain.codegen.loaded import Container, expected_tensors, hardware_graph
 from toolchain.codegen.project import Files, prefixed
 from toolchain.errors import CalibrationError, ConfigurationError
 from toolchain.frontends import read_graph
@@ -27,6 +28,7 @@ from toolchain.progress import Progress, no_progress
 from toolchain.project import REPORT, Project, check_target, sealed, store_program, write_project
 from toolchain.quantization.budget import Budget, Packing, lower_packed
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
+from toolchain.quantization.loading import for_loading
 from toolchain.report.build import Design, build_report
 from toolchain.simulation import reference
 from toolchain.simulation.arrays import load_arrays
@@ -52,6 +54,7 @@ def compile_model(
     activation_bits: int | None = None,
     pack: str | None = None,
     execute: str | None = None,
+    weight_memory: str | None = None,
     budget: str | None = None,
     target: str = "hls",
     target_fps: float | None = None,
@@ -74,6 +77,7 @@ def compile_model(
         activation_bits=activation_bits,
         pack=pack,
         execute=execute,
+        weight_memory=weight_memory,
     )
     _check_available(target, ram)
     allowed = Budget.parse(budget) if budget is not None else None
@@ -88,6 +92,8 @@ def compile_model(
     report("reading the model", 0, 1)
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
     check_layers(chosen, real)
+    loaded = chosen.weight_memory == "loaded"
+    chosen = for_loading(chosen, real) if loaded else chosen
     data = calibration_data(real, calibrate)
     packing = lower_packed(real, data, chosen, container_size, allowed, report)
     graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
@@ -140,11 +146,12 @@ def make_design(
     steps = max(interval - PIPELINE, 1) if interval else 0
     reserved = Estimate()
     foldings: dict[str, Folding] = {}
+    hardware = hardware_graph(graph) if configuration.weight_memory == "loaded" else graph
     for _ in range(ATTEMPTS):
-        before, foldings = foldings, fold(graph, board.resources, configuration, steps, reserved)
+        before, foldings = foldings, fold(hardware, board.resources, configuration, steps, reserved)
         if foldings == before:  # the smallest design already
             break
-        network = build_network(graph, foldings)
+        network = build_network(hardware, foldings)
         timing = simulate(network)
         network = network.with_depths(timing.depths)
         if not exceeded(network_estimate(network), board.resources):
@@ -156,10 +163,13 @@ def make_design(
 
 def project_files(model: str, design: Design, packing: Packing, data: Mapping[str, Array], interval: int = 0) -> Files:
     """Every file of the project. `interval` is the cycles a frame that were asked for, or 0."""
-    stored = store_program(design.graph)
+    units = {process.node: process.name for process in design.network.processes if process.kernel.memories}
+    stored = store_program(design.graph, shared=not units)
+    container = Container(stored.weights, expected_tensors(design.graph, units)) if units else None
     rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
     inputs, outputs = raw_frames(design.graph, rows)
-    files = stored.files | prefixed("hls", render_hls(design.network, design.board, design.clock_mhz, inputs, outputs))
+    hls = render_hls(design.network, design.board, design.clock_mhz, inputs, outputs, container)
+    files = stored.files | prefixed("hls", hls)
     report = build_report(model, design, packing, stored, interval)
     files[REPORT] = json.dumps(report, indent=1) + "\n"
     return sealed(files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import tempfile
@@ -12,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from toolchain.codegen import loaded
+from toolchain.codegen.loaded import role_of
 from toolchain.codegen.project import Files, remove_tree, write_files
 from toolchain.errors import ConfigurationError, ModelError
 from toolchain.ir import Constant, Graph
@@ -23,8 +24,6 @@ from toolchain.version import __version__
 FORMAT = "dct-toolchain program"
 VERSION = 1
 PROGRAM, WEIGHTS, REPORT = "program.json", "weights.bin", "report.json"
-ROLES = {"weights": "weights", "scale": "weights", "slopes": "weights", "bias": "biases", "offset": "biases"}
-TABLES = ("entries", "exponentials")
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,30 @@ class StoredProgram:
     statistics: Mapping[Constant, Statistics]
 
     @property
+    def weights(self) -> bytes:
+        """`weights.bin`."""
+        data = self.files[WEIGHTS]
+        assert isinstance(data, bytes)
+        return data
+
+    @property
     def size(self) -> int:
         """Bytes of `weights.bin`."""
-        return len(self.files[WEIGHTS])
+        return len(self.weights)
 
 
-def store_program(graph: Graph) -> StoredProgram:
-    """The files that hold an integer program."""
+def store_program(graph: Graph, *, shared: bool = True) -> StoredProgram:
+    """The files that hold an integer program.
+
+    With `shared` off equal constants are stored each time, so that the tensors do not depend on their values.
+    """
     constants: list[Constant] = []
-    text = to_text(graph, constants)
-    roles = _roles(graph)
-    data, breakdown = pack([Tensor(roles[constant], constant) for constant in constants])
+    text = to_text(graph, constants, shared=shared)
+    if shared:
+        roles = _roles(graph)
+        data, breakdown = pack([Tensor(roles[constant], constant) for constant in constants])
+    else:
+        data, breakdown = pack([Tensor(role_of(field), constant) for _, field, constant in loaded.constants(graph)])
     program = {
         "format": FORMAT,
         "version": VERSION,
@@ -90,12 +102,8 @@ def sealed(files: Files) -> Files:
 
 def _roles(graph: Graph) -> dict[Constant, str]:
     roles: dict[Constant, str] = {}
-    for node in graph.nodes:
-        for f in dataclasses.fields(node.operator):
-            value = getattr(node.operator, f.name)
-            if isinstance(value, Constant):
-                role = "tables" if f.name in TABLES else ROLES.get(f.name, "parameters")
-                roles.setdefault(value, role)
+    for _, field, value in loaded.constants(graph):
+        roles.setdefault(value, role_of(field))
     return roles
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolchain.codegen.kernel import KernelArray
+from toolchain.codegen.loaded import Container
 from toolchain.codegen.project import Files
 from toolchain.hardware.board import Board
 from toolchain.hardware.network import Network, Process
@@ -30,7 +31,8 @@ TEMPLATES = {
     "README.md.j2": "README.md",
 }
 PER_LINE = 8
-NOT_SYNTHESIZED = ("testbench.h",)
+LOADED_ONLY = ("weight_loader.h", "weight_file.h")
+"""Headers that a design with constant weights does not get."""
 
 
 @cache
@@ -46,11 +48,17 @@ def _environment() -> jinja2.Environment:
 
 
 def render_hls(
-    network: Network, board: Board, clock_mhz: float, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    network: Network,
+    board: Board,
+    clock_mhz: float,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    container: Container | None = None,
 ) -> Files:
     """The files of `hls/`.
 
-    `inputs` and `outputs` are the raw integers of the test bench by name, (frames, *model shape).
+    `inputs` and `outputs` are the raw integers of the test bench by name, (frames, *model shape). A `container` is
+    given for a design whose weights are loaded.
     """
     name = network.name
     terminals = network.inputs + network.outputs
@@ -60,7 +68,11 @@ def render_hls(
         "board": board,
         "period": f"{1000 / clock_mhz:.3f}",
         "version": __version__,
-        "headers": sorted({process.kernel.header for process in network.processes}),
+        "headers": sorted(
+            {process.kernel.header for process in network.processes} | ({"weight_loader.h"} if container else set())
+        ),
+        "container": container,
+        "loaded": [process for process in network.processes if process.kernel.memories],
         "traced": set(network.value_streams.values()),
         "arguments": arguments,
         "comment": comment,
@@ -70,25 +82,29 @@ def render_hls(
         path.format(name=name): _environment().get_template(template).render(values)
         for template, path in TEMPLATES.items()
     }
-    files["src/constants.h"] = constants(network)
+    files["src/constants.h"] = constants(network, container)
     source = folder("hls_templates")
     for path in sorted((*source.glob("*.h"), *source.glob("ops/*.h"))):
+        if path.name in LOADED_ONLY and container is None:
+            continue
         files[f"src/kernels/{path.relative_to(source).as_posix()}"] = path.read_text()
     for path in sorted(source.glob("sim/*.h")):
         files[f"sim/{path.name}"] = path.read_text()
     files["tb_data/inputs.dat"] = decimal_rows([inputs[t.name] for t in network.inputs])
     files["tb_data/outputs.dat"] = decimal_rows([outputs[t.name] for t in network.outputs])
+    if container:
+        files["tb_data/weights.bin"] = container.data
     files["trace.json"] = json.dumps(dict(network.value_streams), indent=1) + "\n"
     return files
 
 
 def arguments(process: Process) -> list[str]:
-    """A kernel's arguments: inputs, constant tables, outputs."""
-    tables = [f"{process.name}_{name}" for name in process.kernel.arrays]
+    """A kernel's arguments: inputs, constant tables or memories, outputs."""
+    tables = [f"{process.name}_{name}" for name in (*process.kernel.arrays, *process.kernel.memories)]
     return [*process.inputs, *tables, *process.outputs]
 
 
-def constants(network: Network) -> str:
+def constants(network: Network, container: Container | None = None) -> str:
     """All constant tables as namespace-scope arrays of native integers."""
     name = network.name
     parts = [
@@ -102,8 +118,23 @@ def constants(network: Network) -> str:
     for process in network.processes:
         for table, array in process.kernel.arrays.items():
             parts += [constant(f"{process.name}_{table}", array), ""]
+    if container:
+        parts += [_expectations(network, container), ""]
     parts += [f"}}  // namespace {name}_design", "", "#endif", ""]
     return "\n".join(parts)
+
+
+def _expectations(network: Network, container: Container) -> str:
+    """What the loader compares a container with."""
+    units = [process.name for process in network.processes if process.kernel.memories]
+    rows = []
+    for tensor in container.tensors:
+        unit = units.index(tensor.process) if tensor.process else -1
+        rows.append(f"    {{{', '.join([str(unit), *(f'{number}U' for number in tensor.numbers)])}}}")
+    shifts = [str(shift) for tensor in container.tensors for shift in tensor.shifts]
+    head = f"static const dct::packed::expectation weight_tensors[{len(rows)}] = {{"
+    table = f"static const unsigned char weight_shifts[{len(shifts)}] = {{\n    {', '.join(shifts)}\n}};"
+    return "\n".join([head, ",\n".join(rows), "};", "", table])
 
 
 def constant(name: str, array: KernelArray) -> str:

@@ -22,6 +22,7 @@ class Folding:
     `lanes` elements a word in (for the basis stage over taps: channels), `pe` outputs a word out. The sparse unit
     multiplies `macs` nonzeros by the values of `pixels` pixels a step; `domain` tells which nonzeros, those of the
     weights or of their coefficients. `simd` > 0 narrows the words that the basis stage gives before they are stored.
+    `loaded` > 0 are the bits of a weight in a memory that is filled at run time; 0 makes the weights constants.
     """
 
     lanes: int = 1
@@ -31,6 +32,7 @@ class Folding:
     macs: int = 1
     pixels: int = 1
     simd: int = 0
+    loaded: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,14 @@ class KernelArray:
 
 
 @dataclass(frozen=True)
+class KernelMemory:
+    """A memory that a kernel reads and that is filled at run time: `ctype name[shape]`."""
+
+    ctype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text."""
 
@@ -136,6 +146,7 @@ class Kernel:
     schedule: Schedule
     arrays: Mapping[str, KernelArray] = field(default_factory=dict)
     cost: Cost = Cost()
+    memories: Mapping[str, KernelMemory] = field(default_factory=dict)
 
 
 def integer_array(values: npt.ArrayLike) -> KernelArray:

@@ -12,6 +12,7 @@ from toolchain.codegen.kernel import (
     Folding,
     Kernel,
     KernelArray,
+    KernelMemory,
     Loops,
     Pattern,
     Port,
@@ -28,6 +29,8 @@ from toolchain.packing.packed import Coding
 
 ENTRY_BITS = 64
 """The widest entry of a schedule."""
+HEADROOM = 8
+"""A schedule that is loaded has room for the nonzeros and one in so many more."""
 LATER_ROUNDS = 3
 """Rounds from a group's fill to its words."""
 
@@ -83,6 +86,12 @@ class Nonzeros:
             self._pieces[macs] = Pieces(-(-self.count // macs), len(cut), int(np.bincount(cut // 4).max()))
         return self._pieces[macs]
 
+    def room(self, macs: int) -> Pieces:
+        """What a schedule that is loaded has room for: some more nonzeros, cut in any way."""
+        entries = min(self.count + -(-self.count // HEADROOM), self.values.size)
+        steps, outputs = -(-entries // macs), self.values.shape[2]
+        return Pieces(steps, outputs + macs - 1, min(steps, outputs))
+
     def _cut(self, macs: int) -> Array:
         """Every partial sum in order, as 4 * lane + 2 (ends its lane) + 1 (completes an output)."""
         steps = -(-self.count // macs)
@@ -98,7 +107,7 @@ class Nonzeros:
     def entries(self, groups: int, block: int) -> tuple[Array, Array, Array]:
         """(position in the vector of all groups, weight, output) of each entry, outputs in order.
 
-        The vector has `block` channels of every tap before the next block.
+        The vector has `block` channels of every tap before the next block, which lies within a group.
         """
         taps, channels, outputs = self.values.shape
         stream = self.values.reshape(taps, channels // block, block, outputs).transpose(3, 1, 0, 2)
@@ -121,16 +130,18 @@ def sparse_matrix_vector(
 ) -> Kernel:
     """The products of each pixel's vector with the nonzeros of every output.
 
-    `source` brings the vectors of all groups, `block` channels of every tap before the next block.
+    `source` brings the vectors of all groups, `block` channels of every tap before the next block. Where the folding
+    says so the schedule and the bias are memories, with room for other weights of the same layer.
     """
     macs, group, pe, simd = folding.macs, folding.pixels, folding.pe, source.lanes
     taps, channels, outputs = nonzeros.values.shape
     inputs = taps * channels * groups
     words = inputs // simd
-    pieces = nonzeros.pieces(macs)
+    loaded = folding.loaded > 0
+    pieces = nonzeros.room(macs) if loaded else nonzeros.pieces(macs)
     fill, emit = group * words, group * (outputs // pe)
     select_bits, address_bits = (simd - 1).bit_length(), (words - 1).bit_length()
-    width, signed = nonzeros.type
+    width, signed = (folding.loaded, True) if loaded else nonzeros.type
     entry = select_bits + address_bits + width + 1
     if entry > ENTRY_BITS or width > 32:
         raise PassError(f"the sparse schedule's entries have {entry} bits, {ENTRY_BITS} are possible")
@@ -169,6 +180,21 @@ def sparse_matrix_vector(
         "weight_t": integer_type(width, signed),
         "output_t": output.cpp,
     }
+    arrays: dict[str, KernelArray] = {}
+    memories: dict[str, KernelMemory] = {}
+    if loaded:
+        config |= {"TAPS": taps, "CHANNELS": channels, "GROUPS": groups, "BLOCK": block, "WEIGHT_BITS": width}
+        memories = {
+            "schedule": KernelMemory(integer_type(entry, signed=False), (pieces.steps, macs)),
+            "partials": KernelMemory("unsigned char", (pieces.partials,)),
+            "bias": KernelMemory(output.cpp, (outputs,)),
+        }
+    else:
+        arrays = {
+            "schedule": packed_chunks(schedule, macs, entry),
+            "partials": KernelArray("unsigned char", lambda: nonzeros.partials(macs)),
+            "bias": integer_array(bias),
+        }
     copies = macs * group
     return Kernel(
         "sparse_matrix_vector",
@@ -177,14 +203,10 @@ def sparse_matrix_vector(
         (source,),
         Port(output, pe),
         _rounds(pixels // group, fill, pieces, emit),
-        {
-            "schedule": packed_chunks(schedule, macs, entry),
-            "partials": KernelArray("unsigned char", lambda: nonzeros.partials(macs)),
-            "bias": integer_array(bias),
-        },
+        arrays,
         Cost(
             ((copies, source.type.width, width),),
-            ((pieces.steps, macs * entry), (pieces.partials, 2)),
+            ((pieces.steps, macs * entry), (pieces.partials, 3 if loaded else 2)),
             (
                 (copies, 2 * words, simd * source.type.width),
                 (copies, 2 * pieces.results, output.width),
@@ -196,6 +218,7 @@ def sparse_matrix_vector(
             + pe * mux(group, output.width)
             + 200,
         ),
+        memories,
     )
 
 

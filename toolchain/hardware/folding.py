@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from toolchain.codegen.kernel import Folding
@@ -47,10 +47,13 @@ def divisors(number: int) -> list[int]:
     return sorted({*small, *(number // d for d in small)})
 
 
-def options(graph: Graph, node: Node, layer: LayerConfiguration, execute: Execute = "auto") -> list[Option]:
+def options(
+    graph: Graph, node: Node, layer: LayerConfiguration, execute: Execute = "auto", loaded: int = 0
+) -> list[Option]:
     """All foldings of a node that the limits on words and unrolling allow, cheapest hardware first.
 
-    A layer whose `pe` or `simd` is forced has the dense engine; its own `execute` wins over the network's.
+    A layer whose `pe` or `simd` is forced has the dense engine; its own `execute` wins over the network's. With
+    `loaded` > 0, bits of a weight, layers have the sparse engine in the domain that their weights are coded in.
     """
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     output = graph.types[node.name]
@@ -59,18 +62,23 @@ def options(graph: Graph, node: Node, layer: LayerConfiguration, execute: Execut
     execute = "spatial" if forced else layer.execute or execute
     # Remembered, for a design may be folded several times.
     known: dict[Any, list[Option]] = node.operator.__dict__.setdefault("_options", {})
-    key = (types, output, layer.simd, layer.pe, execute)
+    key = (types, output, layer.simd, layer.pe, execute, loaded)
     if key not in known:
-        known[key] = _options(node, types, output, layer, execute)
+        known[key] = _options(node, types, output, layer, execute, loaded)
     return known[key]
 
 
 def _options(
-    node: Node, types: tuple[TensorType, ...], output: TensorType, layer: LayerConfiguration, execute: Execute
+    node: Node,
+    types: tuple[TensorType, ...],
+    output: TensorType,
+    layer: LayerConfiguration,
+    execute: Execute,
+    loaded: int,
 ) -> list[Option]:
     forced = layer.simd is not None or layer.pe is not None
     found = []
-    for folding in _foldings(node, types, output, execute):
+    for folding in _foldings(node, types, output, execute, loaded):
         if forced and folding.engine == "sparse":
             continue
         if layer.simd not in (None, folding.lanes) or (
@@ -89,9 +97,9 @@ def _options(
         cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
         found.append(Option(folding, max(kernel.schedule.steps for kernel in kernels), cost))
     if not found and execute == "frequency":
-        return _options(node, types, output, layer, "spatial")
+        return _options(node, types, output, layer, "spatial", loaded)
     if not found:
-        legal = sorted({f.lanes for f in _foldings(node, types, output, execute) if f.engine == "dense"})
+        legal = sorted({f.lanes for f in _foldings(node, types, output, execute, loaded) if f.engine == "dense"})
         raise ConfigurationError(
             f"no folding with simd={layer.simd} and pe={layer.pe} exists", where=node.layer, fix=f"simd may be {legal}."
         )
@@ -103,9 +111,17 @@ def _weight(cost: Estimate) -> float:
     return cost.dsp * 130 + cost.bram36 * 300 + cost.lut
 
 
-def _foldings(node: Node, types: tuple[TensorType, ...], output: TensorType, execute: Execute) -> Iterable[Folding]:
+def _foldings(
+    node: Node, types: tuple[TensorType, ...], output: TensorType, execute: Execute, loaded: int
+) -> Iterable[Folding]:
     operator = node.operator
-    if isinstance(operator, Conv):
+    if loaded and isinstance(operator, Conv | Gemm):
+        groups = operator.groups if isinstance(operator, Conv) else 1
+        lanes = groups if isinstance(operator, Conv) and operator.is_depthwise else types[0].shape[-1] // groups
+        domain: Execute = "frequency" if operator.frequency_coding else "spatial"
+        for folding in _sparse(operator, lanes, groups, output, domain):
+            yield replace(folding, loaded=loaded)
+    elif isinstance(operator, Conv):
         per_group = types[0].shape[2] // operator.groups
         if per_group == 1 and operator.groups > 1:
             for lanes in divisors(operator.groups):
@@ -204,7 +220,8 @@ def fold(
         follows = node.layer in linear and not isinstance(node.operator, Conv | Gemm)
         return LayerConfiguration() if follows else configuration.layer(node.layer)
 
-    table = {node.name: options(graph, node, forced(node), configuration.execute) for node in nodes}
+    loaded = configuration.weight_bits if configuration.weight_memory == "loaded" else 0
+    table = {node.name: options(graph, node, forced(node), configuration.execute, loaded) for node in nodes}
     targets = sorted({option.steps for choices in table.values() for option in choices})
     floor = max((min(o.steps for o in choices) for choices in table.values()), default=1)
     targets = [t for t in targets if t >= floor] or [floor]

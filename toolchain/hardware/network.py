@@ -223,7 +223,8 @@ class _Builder:
     def _process(
         self, name: str, node: Node, kernel: Kernel, inputs: tuple[str, ...], outputs: tuple[str, ...]
     ) -> None:
-        identifier = self.names.make(name, "_config", *(f"_{table}" for table in kernel.arrays))
+        tables = (f"_{table}" for table in (*kernel.arrays, *kernel.memories))
+        identifier = self.names.make(name, "_config", *tables)
         self.processes.append(Process(identifier, node.name, node.layer, kernel, inputs, outputs))
 
     def _input(self, node: Node) -> Terminal:

@@ -14,6 +14,12 @@ LUTRAM_WORDS = 64
 """Memories up to this depth are built from LUTs."""
 PROCESS_LUT = 120
 """Control logic of one pipelined loop with its stream handshakes."""
+SYMBOLS, SYMBOL_BITS = 4096, 20
+"""The largest dictionary of a container."""
+LOADER_LUT = 8000
+"""Two AXI masters, the walk over the container, and the decoder."""
+LOADER_UNIT_LUT = 300
+"""What writes the schedule of a layer."""
 CONNECTIONS = ("axis.h", "fork.h", "repack.h")
 NARROW = 3
 """A multiplier with an operand of so few bits goes into LUTs."""
@@ -95,7 +101,16 @@ def connections_estimate(network: Network) -> Estimate:
             total += kernel_estimate(process.kernel)
     for stream in network.streams.values():
         total += fifo_estimate(stream.depth, stream.port.bits)
-    return total
+    return total + loader_estimate(network)
+
+
+def loader_estimate(network: Network) -> Estimate:
+    """The decoder that fills the memories of the layers, where weights are loaded; it serves them all."""
+    units = sum(bool(process.kernel.memories) for process in network.processes)
+    if not units:
+        return Estimate()
+    lut = LOADER_LUT + units * LOADER_UNIT_LUT
+    return Estimate(lut=lut, ff=lut) + memory(SYMBOLS, SYMBOL_BITS)
 
 
 def network_estimate(network: Network) -> Estimate:

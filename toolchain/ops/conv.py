@@ -136,7 +136,7 @@ class Conv(LinearOperator):
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs
         assert self.weight_type is not None
-        if folding.engine == "sparse" and not self.is_depthwise:
+        if folding.engine == "sparse":
             return self._sparse(given, output, folding)
         lanes = folding.lanes
         chain = self._windows(given, lanes, lanes if self.is_depthwise else given.shape[2] // self.groups)
@@ -177,6 +177,8 @@ class Conv(LinearOperator):
         if coding and coding.transform.kind == "taps":
             chain, block = [basis_window(given, self.window, folding.lanes, coding)], folding.lanes
         else:
+            # A word of a depthwise window holds a tap of several channels, each a group of its own.
+            block = folding.lanes if self.is_depthwise else block
             chain = self._windows(given, folding.lanes, block)
             if coding:
                 windows = chain[-1].output if chain else Port(given, folding.lanes)

@@ -61,6 +61,10 @@ class LinearOperator(Operator):
         weights, bias = self.weights.array * scale, self.bias.array * scale + offset
         return self._with(weights=Constant(weights), bias=Constant(bias))
 
+    def with_weights(self, weights: Constant, bias: Constant) -> Self:
+        """The same layer with other constants."""
+        return self._with(weights=weights, bias=bias)
+
     @property
     def filters(self) -> Filters:
         """The weights as the packing sees them."""

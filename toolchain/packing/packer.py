@@ -104,7 +104,7 @@ class Survey(Packer):
         rate = error = 0.0
         for name, (problem, transform) in self.problems.items():
             energy = float(problem.statistics.energy.sum())
-            found = code(problem, transform, price * energy / importance[name], PREDICTED_DAMPING, 1, 1)
+            found = code(problem, transform, price * energy / importance[name], PREDICTED_DAMPING, 2, 1)
             rate += found.rate
             error += importance[name] * found.error / energy if energy else 0.0
         return rate, error

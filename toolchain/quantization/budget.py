@@ -153,13 +153,13 @@ def lower_packed(
         coded = limit - uncoded if unit == "multiplications" else 8 * (limit - overhead)
         wanted = max(coded, 0.3 * limit * (1 if unit == "multiplications" else 8))
         predict = _Search(TYPICAL_SLOPE[unit], START)
-        price = predict.solve(lambda p: survey.predict(p, importance)[0], wanted * CLOSE, wanted)
+        price = predict.solve(lambda p: survey.predict(p, importance)[0], wanted * QUICK_CLOSE, wanted)
         best = _within_budget(price, quick, run, runner(calibration), unit, limit)
     else:
         limit = ERROR_RATIO * plain.output_error
         extra = max(limit**2 - plain.output_error**2, 1e-30)
         predict = _Search(2 * TYPICAL_SLOPE["error"], START)
-        price = predict.solve(lambda p: survey.predict(p, importance)[1], extra * CLOSE, extra)
+        price = predict.solve(lambda p: survey.predict(p, importance)[1], extra * QUICK_CLOSE, extra)
         found = _within_error(price, quick, run, limit)
         if found is None and not loaded:
             return Packing(plain, None, plain.output_error)

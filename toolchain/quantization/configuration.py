@@ -20,6 +20,7 @@ from toolchain.ops.reshape import Reshape
 
 Pack = Literal["none", "auto", "dct", "spatial"]
 Execute = Literal["auto", "spatial", "frequency"]
+WeightMemory = Literal["rom", "loaded"]
 FRACTION_LIMIT = 64
 """Of forced formats: float32 has no use for more, and shifts stay short."""
 
@@ -74,6 +75,7 @@ class Configuration(BaseModel):
     activation_bits: int = Field(8, ge=2, le=24, strict=True)
     pack: Pack = "auto"
     execute: Execute = "auto"
+    weight_memory: WeightMemory = "rom"
     layers: dict[str, LayerConfiguration] = Field(default_factory=dict)
 
     def layer(self, name: str) -> LayerConfiguration:
@@ -91,7 +93,8 @@ def load_configuration(given: Path | Mapping[str, Any] | None, **overrides: Any)
         content = _read(given) if isinstance(given, Path) else dict(given)
         check_keys(content, ("model", "layers"), name)
         model = _table(content.get("model", {}), f"{name} [model]")
-        check_keys(model, ("weight_bits", "activation_bits", "pack", "execute"), f"{name} [model]")
+        known = tuple(field for field in Configuration.model_fields if field != "layers")
+        check_keys(model, known, f"{name} [model]")
         layers = _table(content.get("layers", {}), f"{name} [layers]")
         for layer_name, layer in layers.items():
             where = f'{name} [layers."{layer_name}"]'

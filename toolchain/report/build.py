@@ -144,6 +144,9 @@ def _layer(
             entry["pe"], entry["simd"] = config["PE"], config["SIMD"]
         elif process.kernel.function == "depthwise":
             entry["pe"] = entry["simd"] = config["LANES"]
+        if process.kernel.memories:
+            room = int(config["MACS"]) * int(config["STEPS"])
+            entry["capacity"] = {"nonzeros": room, "weight_bits": config["WEIGHT_BITS"]}
     return entry
 
 
@@ -176,7 +179,9 @@ def value_type(graph: Graph, name: str) -> str:
 def _hardware(design: Design, wanted: int) -> dict[str, Any]:
     total = network_estimate(design.network)
     over = exceeded(total, design.board.resources)
+    loaded = any(process.kernel.memories for process in design.network.processes)
     return {
+        **({"weight_memory": "loaded"} if loaded else {}),
         "latency_cycles": design.timing.latency,
         "interval_cycles": design.timing.interval,
         "clock_mhz": design.clock_mhz,

@@ -72,7 +72,7 @@ def packing_entry(
     entry["storage"] = _storage(stored[operator.weights], levels.size)
     taken, *others = candidates[node.name]
     entry["alternatives"] = [
-        {"coded": coding_name(c.coding), "relative_error": c.error / max(taken.error, 1e-300), "bits": round(c.rate)}
+        {"coded": coding_name(c.coding), "relative_error": c.error / max(taken.error, 1e-300), "rate": round(c.rate)}
         for c in others
     ]
     entry["spectrum"] = _spectrum(coding)

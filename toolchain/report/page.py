@@ -34,6 +34,6 @@ def write_page(report: dict[str, Any], path: Path) -> None:
         spectra=draw_spectra(report),
     )
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(path)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from toolchain.errors import printable
 
@@ -47,7 +47,7 @@ class Drawing:
     """An SVG picture under construction. All text is escaped; what XML cannot hold is written as an escape sequence."""
 
     def __init__(self, width: float, height: float, label: str) -> None:
-        self._root = ElementTree.Element(
+        self._root = ET.Element(
             "svg",
             {
                 "xmlns": "http://www.w3.org/2000/svg",
@@ -95,15 +95,15 @@ class Drawing:
         self, tag: str, numbers: Mapping[str, float], style: Mapping[str, str], title: str = "", content: str = ""
     ) -> None:
         attributes = {name: f"{value:.2f}".rstrip("0").rstrip(".") for name, value in numbers.items()}
-        element = ElementTree.SubElement(self._root, tag, attributes | dict(style))
+        element = ET.SubElement(self._root, tag, attributes | dict(style))
         if title:
-            tooltip = ElementTree.SubElement(element, "title")
+            tooltip = ET.SubElement(element, "title")
             tooltip.text, tooltip.tail = printable(title), content
         else:
             element.text = content
 
     def __str__(self) -> str:
-        return ElementTree.tostring(self._root, encoding="unicode")
+        return ET.tostring(self._root, encoding="unicode")
 
 
 def cut(text: str, letters: int) -> str:

@@ -79,7 +79,7 @@ def file_parts(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     breakdown = {name: bits for name, bits in report["compression"]["breakdown"].items() if bits}
     total = sum(breakdown.values())
     ordered = sorted(breakdown.items(), key=lambda part: -part[1])
-    parts = [(name.replace("_", " "), byte_count(bits), f"{100 * bits / max(total, 1):.1f} %") for name, bits in ordered]
+    parts = [(name.replace("_", " "), byte_count(bits), f"{100 * bits / total:.1f} %") for name, bits in ordered]
     return [*parts, ("weights.bin", byte_count(total), "100 %")]
 
 
@@ -107,7 +107,7 @@ def _weight_bits(layer: dict[str, Any]) -> str:
     storage = layer["storage"]
     if storage:
         return f"{storage['bits_per_weight']:.2f}"
-    return layer["weight_type"].partition("<")[2].partition(",")[0]
+    return str(layer["weight_type"]).partition("<")[2].partition(",")[0]
 
 
 def _unit(layer: dict[str, Any]) -> str:

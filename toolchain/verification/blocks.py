@@ -79,6 +79,8 @@ class Blocks:
         kind = statement.kind.name
         if kind == "FOR_STMT":
             self._for(statement, loop)
+        elif kind == "WHILE_STMT":
+            self._body(list(statement.get_children())[-1], Loop(None, loop))
         elif kind == "COMPOUND_STMT":
             self._block(statement, "region", loop)
         elif (placed := placed_pragma(self.unit, statement)) is not None:
@@ -91,13 +93,15 @@ class Blocks:
         trips, reason = trip_count(statement)
         if trips is None:
             self._report(statement, "loop-bound", f"the loop's trip count is not known: {reason}")
-        loop = Loop(trips, around)
-        body = list(statement.get_children())[-1]
+        self._body(list(statement.get_children())[-1], Loop(trips, around), statement)
+
+    def _body(self, body: Cursor, loop: Loop, counted: Cursor | None = None) -> None:
+        """What a loop repeats; one that is `counted` is unrolled by a pipelined one around it."""
         directives = set(_directives(self.unit, body)) if body.kind.name == "COMPOUND_STMT" else set()
         loop.pipelined = "pipeline" in directives
-        loop.copies = around.copies if around else 1
-        if loop.inside_pipeline() and "unroll" not in directives:
-            self._unroll(loop, trips, statement)
+        loop.copies = loop.parent.copies if loop.parent else 1
+        if counted is not None and loop.inside_pipeline() and "unroll" not in directives:
+            self._unroll(loop, loop.trips, counted)
         if body.kind.name == "COMPOUND_STMT":
             self._block(body, "loop", loop)
         else:

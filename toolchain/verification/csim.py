@@ -22,7 +22,7 @@ from toolchain.ir import Array, Graph, TensorType
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.reshape import Reshape
 from toolchain.progress import Progress, no_progress
-from toolchain.project import Project
+from toolchain.project import WEIGHTS, Project
 from toolchain.simulation import reference
 from toolchain.simulation.reference import batches
 from toolchain.verification.compare import Agreement, compare_layers, first_difference
@@ -65,12 +65,15 @@ def verify_hls(project: Project, inputs: Mapping[str, Array], progress: Progress
         build = Path(temporary)
         report("building the C simulation", 0, frames)
         _build(folder, build)
+        command = [str(build / "testbench")]
+        if (folder / "tb_data/weights.bin").is_file():  # weights that are loaded: the program's own
+            command += ["--weights", str((project.path / WEIGHTS).resolve())]
         workers = max(1, min(os.cpu_count() or 1, frames))
         slices = list(batches(frames, -(-frames // workers)))
         done = 0
         with ThreadPoolExecutor(workers) as pool:
             jobs = [
-                pool.submit(_run_slice, project.graph, streams, build, part, raw_inputs, raw_outputs, inputs)
+                pool.submit(_run_slice, project.graph, streams, build, command, part, raw_inputs, raw_outputs, inputs)
                 for part in slices
             ]
             values = 0
@@ -131,6 +134,7 @@ def _run_slice(
     graph: Graph,
     streams: Mapping[str, str],
     build: Path,
+    command: Sequence[str],
     part: slice,
     raw_inputs: Mapping[str, Array],
     raw_outputs: Mapping[str, Array],
@@ -143,7 +147,7 @@ def _run_slice(
     (place / "inputs.dat").write_text(decimal_rows([raw_inputs[given.name][part] for given in graph.inputs]))
     (place / "outputs.dat").write_text(decimal_rows(expected))
     argv = [
-        str(build / "testbench"),
+        *command,
         "--inputs",
         str(place / "inputs.dat"),
         "--outputs",
@@ -160,7 +164,7 @@ def _run_slice(
         argv + (["--trace", str(trace)] if whole else []), capture_output=True, text=True, errors="replace", check=False
     )
     if not whole:
-        _trace_some(graph, place, trace, traced, raw_inputs, raw_outputs, part, build)
+        _trace_some(graph, place, trace, traced, raw_inputs, raw_outputs, part, command)
     rows = {name: np.asarray(array)[part][:traced] for name, array in inputs.items()}
     values, untraced = _compare_trace(graph, streams, trace, rows, part.start)
     if done.returncode == 0:
@@ -186,13 +190,13 @@ def _trace_some(
     raw_inputs: Mapping[str, Array],
     raw_outputs: Mapping[str, Array],
     part: slice,
-    build: Path,
+    command: Sequence[str],
 ) -> None:
     """A second run on the first frames only, for the trace."""
     few = slice(part.start, part.start + count)
     (place / "few_inputs.dat").write_text(decimal_rows([raw_inputs[given.name][few] for given in graph.inputs]))
     (place / "few_outputs.dat").write_text(decimal_rows([raw_outputs[output.name][few] for output in graph.outputs]))
-    argv = [str(build / "testbench"), "--inputs", str(place / "few_inputs.dat")]
+    argv = [*command, "--inputs", str(place / "few_inputs.dat")]
     argv += ["--outputs", str(place / "few_outputs.dat"), "--trace", str(trace)]
     subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
 

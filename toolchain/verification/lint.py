@@ -13,7 +13,7 @@ from pathlib import Path
 from toolchain.errors import ModelError
 from toolchain.verification.blocks import Blocks
 from toolchain.verification.directives import WORD_LIMIT, Fault
-from toolchain.verification.process_network import check_top
+from toolchain.verification.process_network import check_top, frame_function
 from toolchain.verification.unit import PROBES, Cursor, Finding, Function, Unit, parse, reachable
 
 __all__ = ["Finding", "lint_hls"]
@@ -22,6 +22,8 @@ _WIDE = re.compile(r"\bap_(?:u?int|u?fixed)(?:_base)?<(\d+)")
 _FLOATING = re.compile(r"\b(?:float|double|long double|half|__fp16|_Float16)\b")
 _HEAP = frozenset({"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc", "strdup"})
 _CONTAINER = re.compile(r"\bstd::(?:\w+::)?(vector|deque|list|map|set|basic_string|function|unique_ptr|shared_ptr)\b")
+_LOADER = frozenset({"src/kernels/decoder.h", "src/kernels/weight_loader.h"})
+"""These read a container: how often their loops run is known only then, and no frame waits for them."""
 _FORBIDDEN: Mapping[str, Fault] = {
     "CXX_NEW_EXPR": ("dynamic-memory", "new has no memory to take from in hardware"),
     "CXX_DELETE_EXPR": ("dynamic-memory", "delete has nothing to give back in hardware"),
@@ -54,12 +56,16 @@ def lint_hls(folder: Path) -> list[Finding]:
             raise ModelError(f"src/{unit.top}.cpp defines no function {unit.top}", where=str(folder))
         return sorted(found, key=_order)
     functions = reachable(unit, top)
+    is_loaded = frame_function(unit, top, functions) != top
     for function in functions.values():
-        found.update(_constructs(unit, function))
+        # Weights that are loaded stay in memories of the top function.
+        keeps = is_loaded and function.cursor == top
+        found.update(one for one in _constructs(unit, function) if not (keeps and one.rule == "state"))
         found.update(Blocks(unit, function.cursor, is_top=function.cursor == top).check())
     found.update(_virtual(unit, unit.translation_unit.cursor.get_children()))
     found.update(_recursion(unit, functions))
     found.update(check_top(unit, top, functions))
+    found = {one for one in found if one.file not in _LOADER or one.rule not in ("loop-bound", "loop-kind")}
     return sorted(found, key=_order)
 
 

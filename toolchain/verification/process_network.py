@@ -12,15 +12,38 @@ _READS = frozenset({"read", "read_nb", "read_dep"})
 _WRITES = frozenset({"write", "write_nb", "write_dep"})
 
 
+def frame_function(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Cursor:
+    """The function that is the network: where weights are loaded it is one that the top function calls."""
+    called = (definition for _, definition in functions[top.mangled_name].calls)
+    return next((one for one in called if one.spelling == f"{unit.top}_frame"), top)
+
+
 def check_top(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Iterator[Finding]:
     """Dataflow in canonical form, every argument with its interface, every stream with its two ends, in order."""
-    body = next(child for child in top.get_children() if child.kind.name == "COMPOUND_STMT")
-    placed = [placed_pragma(unit, child) for child in body.get_children()]
     at_top = unit.place(top)
     assert at_top is not None
-    if not any(one is not None and one.pragma.directive == "dataflow" for one in placed):
-        yield Finding(*at_top, "dataflow", f"{top.spelling} has no dataflow pragma")
     yield from _interfaces(unit, top, at_top)
+    frame = frame_function(unit, top, functions)
+    if not _is_dataflow(unit, frame):
+        yield Finding(*at_top, "dataflow", f"{frame.spelling} has no dataflow pragma")
+    yield from _network(unit, frame, functions)
+    for function in functions.values():  # those of the loader that are generated
+        at = unit.place(function.cursor)
+        if at is not None and at[0] == at_top[0] and function.cursor != frame and _is_dataflow(unit, function.cursor):
+            yield from _network(unit, function.cursor, functions)
+
+
+def _is_dataflow(unit: Unit, function: Cursor) -> bool:
+    placed = (placed_pragma(unit, child) for child in _body(function).get_children())
+    return any(one is not None and one.pragma.directive == "dataflow" for one in placed)
+
+
+def _body(function: Cursor) -> Cursor:
+    return next(child for child in function.get_children() if child.kind.name == "COMPOUND_STMT")
+
+
+def _network(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Iterator[Finding]:
+    body = _body(top)
     ends: dict[str, list[tuple[str, tuple[str, int]]]] = defaultdict(list)
     streams: dict[str, Cursor] = {p.spelling: p for p in top.get_arguments() if is_stream(p.type)}
     directions = Directions(functions)
