@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ FIRST_DAMPING = 3
 """The number of the one that is tried first."""
 OVERFITTED = 1.5
 """The hold-out error may be so many times the fit error."""
+REMEMBERED = 1024
+"""Inputs of a group, up to which a solved problem is kept."""
 LARGEST_SHIFT = 6
 """Of the coarsest frequency's step over the finest."""
 ROUNDS = 2
@@ -64,6 +66,25 @@ class Problem:
     bits: int
     pixels: int = 0
     finest: int = -1024
+    _solved: dict[tuple[Transform, float], tuple[Statistics, Array, Solver]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def solved(self, transform: Transform, damping: float) -> tuple[Statistics, Array, Solver]:
+        """Statistics and real coefficients (G, K, M) behind a transform, and their damped problem.
+
+        Remembered where that is no burden: predictions at many prices ask for the same one.
+        """
+        key = (transform, damping)
+        if key in self._solved:
+            return self._solved[key]
+        moved = self.statistics.transformed(transform, self.filters.weights.shape[0])
+        coefficients = self.filters.grouped(transform.forward(self.filters.weights))
+        plain = np.isinf(damping)
+        solver = Solver.plain(moved, coefficients) if plain else Solver.of(moved, coefficients, damping)
+        if moved.gram.shape[1] <= REMEMBERED:
+            self._solved[key] = moved, coefficients, solver
+        return moved, coefficients, solver
 
     def rate(self, levels: Array) -> float:
         return self.pixels * float(np.count_nonzero(levels)) if self.pixels else entropy(levels)
@@ -135,9 +156,7 @@ def code(
     """Codes a layer: the best of `moves` neighbouring steps per frequency, the rate model fitted `rounds` times."""
     filters = problem.filters
     taps, channels, _ = filters.weights.shape
-    moved = problem.statistics.transformed(transform, taps)
-    coefficients = filters.grouped(transform.forward(filters.weights))
-    solver = Solver.plain(moved, coefficients) if np.isinf(damping) else Solver.of(moved, coefficients, damping)
+    moved, coefficients, solver = problem.solved(transform, damping)
     frequency = transform.frequency(taps, channels).ravel()
     limit = (1 << (problem.bits - 1)) - 1
     wanted, least = _steps(solver, frequency, transform.size, price, limit, bool(problem.pixels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,8 @@ from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
 from toolchain.ops.reshape import Reshape
-from toolchain.packing.search import Candidate
 from toolchain.project import StoredProgram
 from toolchain.quantization.budget import Packing
-from toolchain.quantization.lowering import Lowered
 from toolchain.report.packing import packing_entry
 from toolchain.version import __version__
 
@@ -39,8 +36,7 @@ def build_report(
 ) -> dict[str, Any]:
     """All of `report.json`. `interval` is the cycles a frame asked for, or 0."""
     graph, lowered = design.graph, packing.lowered
-    candidates = packing.plan.chosen if packing.plan else {}
-    layers = [_layer(design, lowered, node, stored, candidates) for node in _layer_nodes(graph)]
+    layers = [_layer(design, packing, node, stored) for node in _layer_nodes(graph)]
     size, breakdown = stored.size, stored.breakdown
     parameters = sum(node.operator.parameters() for node in graph.nodes)
     macs = sum(layer["macs"] for layer in layers)
@@ -92,11 +88,12 @@ def _multiplications(layers: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _layer(
     design: Design,
-    lowered: Lowered,
+    packing: Packing,
     node: Node,
     stored: StoredProgram,
-    candidates: Mapping[str, Sequence[Candidate]],
 ) -> dict[str, Any]:
+    lowered, plan = packing.lowered, packing.plan
+    candidates, unit = (plan.chosen, plan.unit) if plan else ({}, "bits")
     graph = design.graph
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     type = graph.types[node.name]
@@ -117,7 +114,7 @@ def _layer(
         "name": node.name,
         "layer": node.layer,
         "op": _op_name(node),
-        **packing_entry(node, types, mine, stored.statistics, candidates),
+        **packing_entry(node, types, mine, stored.statistics, candidates, unit),
         "input_type": value_type(graph, node.inputs[0]),
         "weight_type": str(weights[1]) if weights else None,
         "accumulator_type": value_type(graph, sums[0]) if sums else str(type.fixed),

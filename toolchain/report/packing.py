@@ -42,6 +42,7 @@ def packing_entry(
     processes: Iterable[Process],
     stored: Mapping[Constant, Statistics],
     candidates: Mapping[str, Sequence[Candidate]],
+    unit: str,
 ) -> dict[str, Any]:
     """The keys of a layer's entry that describe coding and execution."""
     engine = _engine(processes)
@@ -72,7 +73,7 @@ def packing_entry(
     entry["storage"] = _storage(stored[operator.weights], levels.size)
     taken, *others = candidates[node.name]
     entry["alternatives"] = [
-        {"coded": coding_name(c.coding), "relative_error": c.error / max(taken.error, 1e-300), "rate": round(c.rate)}
+        {"coded": coding_name(c.coding), "relative_error": c.error / max(taken.error, 1e-300), unit: round(c.rate)}
         for c in others
     ]
     entry["spectrum"] = _spectrum(coding)

@@ -118,10 +118,13 @@ def _unit(layer: dict[str, Any]) -> str:
 
 
 def _rejected(layer: dict[str, Any]) -> str:
-    """What else was tried: its error relative to that of the chosen coding, and its bytes."""
+    """What else was tried: its error relative to that of the chosen coding, and its bytes or multiplications."""
+
+    def size(one: dict[str, Any]) -> str:
+        return f"{one['bits'] / 8:,.0f} bytes" if "bits" in one else f"{one['multiplications']:,} multiplications"
+
     return "; ".join(
-        f"{one['coded']}: {one['relative_error']:.2f} x error, {one['bits'] / 8:,.0f} bytes"
-        for one in layer["alternatives"]
+        f"{one['coded']}: {one['relative_error']:.2f} x error, {size(one)}" for one in layer["alternatives"]
     )
 
 
