@@ -1,9 +1,10 @@
 """Accuracy of integer programs beside their float models, without retraining, on all test data of `../shared/data`.
 
-python benchmarks/accuracy.py [--data FOLDER] [--networks lenet,resnet8,resnet20]
+python benchmarks/accuracy.py [--data FOLDER] [--networks lenet,resnet8,resnet20] [--settings 8/8,6/8,packed]
 
-Prints one line a network and bit width. The float model runs in ONNX Runtime, the integer program in the fast engine
-(equal to the reference engine and the C simulation, bit for bit; `toolchain verify` shows that).
+Prints one line a network and setting: bits of plain weights and of activations, or weights packed within a budget. The
+float model runs in ONNX Runtime, the integer program in the fast engine (equal to the reference engine and the C
+simulation, bit for bit; `toolchain verify` shows that).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,12 +45,18 @@ def normalized(path: Path, count: int | None = None) -> Pair:
     return ((x / 255 - MEAN) / DEVIATION).transpose(0, 3, 1, 2), y
 
 
-NETWORKS: dict[str, tuple[str, str, str, Callable[..., Pair]]] = {
-    "lenet": ("mnist/lenet_caffe.onnx", "mnist/train.npz", "mnist/test.npz", mnist),
-    "resnet8": ("mlperf_tiny/ic_resnet8.h5", "cifar10/train_jpeg.npz", "cifar10/test_jpeg.npz", pictures),
-    "resnet20": ("cifar10/resnet20.onnx", "cifar10/train_jpeg.npz", "cifar10/test_jpeg.npz", normalized),
+CIFAR = ("cifar10/train_jpeg.npz", "cifar10/test_jpeg.npz")
+NETWORKS: dict[str, tuple[str, str, str, Callable[..., Pair], str, int]] = {
+    "lenet": ("mnist/lenet_caffe.onnx", "mnist/train.npz", "mnist/test.npz", mnist, "60x", 4000),
+    "resnet8": ("mlperf_tiny/ic_resnet8.h5", *CIFAR, pictures, "9x", 512),
+    "resnet20": ("cifar10/resnet20.onnx", *CIFAR, normalized, "14x", 512),
 }
-BITS = ((8, 8), (6, 8))
+"""Model, data to calibrate with, data to test on, how to read them, and the budget of packing with its rows."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "8/8": {"pack": "none", "weight_bits": 8},
+    "6/8": {"pack": "none", "weight_bits": 6},
+    "packed": {"pack": "auto"},
+}
 CALIBRATION_ROWS = 64
 
 
@@ -56,35 +64,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--settings", default=",".join(SETTINGS))
     arguments = parser.parse_args()
-    print(f"{'network':<10} {'bits w/a':>8} {'samples':>8} {'float':>8} {'integer':>8} {'lost':>7} {'compile s':>10}")
+    columns = ("setting", "rows", "bytes", "x float32", "samples", "float", "integer", "lost", "compile s")
+    print(f"{'network':<10}" + "".join(f"{name:>10}" for name in columns))
     for name in arguments.networks.split(","):
-        model, train, test, read = NETWORKS[name]
-        calibration, _ = read(arguments.data / train, CALIBRATION_ROWS)
+        model, train, test, read, budget, most = NETWORKS[name]
+        calibration, _ = read(arguments.data / train, most)
         x, y = read(arguments.data / test)
-        only = {"x": x}
         with tempfile.TemporaryDirectory() as folder:
             floating = None
-            for weight_bits, activation_bits in BITS:
+            for setting in arguments.settings.split(","):
+                rows, options = CALIBRATION_ROWS, SETTINGS[setting]
+                label = setting
+                if setting == "packed":
+                    rows, options, label = most, {**options, "budget": budget}, budget
                 start = time.perf_counter()
-                project = toolchain.compile(
-                    arguments.data / model,
-                    Path(folder) / f"{name}_{weight_bits}",
-                    calibrate=calibration,
-                    weight_bits=weight_bits,
-                    activation_bits=activation_bits,
-                    pack="none",
-                )
+                target = Path(folder) / setting.replace("/", "_")
+                project = toolchain.compile(arguments.data / model, target, calibrate=calibration[:rows], **options)
                 seconds = time.perf_counter() - start
-                given = project.graph.inputs[0].name
+                given = project.graph.inputs[0]
                 if floating is None:
-                    shapes = {given: project.graph.inputs[0].model_shape}
-                    scores = run_float_model(arguments.data / model, None, {given: only["x"]}, shapes, lambda *_: None)
+                    shapes = {given.name: given.model_shape}
+                    scores = run_float_model(arguments.data / model, None, {given.name: x}, shapes, lambda *_: None)
                     floating = float((classes(scores) == y).mean())
                 integer = float((classes(project.simulator().predict(x)) == y).mean())
+                size = (target / "weights.bin").stat().st_size
+                ratio = project.report["compression"]["ratio_float32"]
                 print(
-                    f"{name:<10} {f'{weight_bits}/{activation_bits}':>8} {len(y):>8} {floating:>8.4f} {integer:>8.4f} "
-                    f"{100 * (floating - integer):>6.2f}p {seconds:>10.1f}",
+                    f"{name:<10}{label:>10}{rows:>10}{size:>10}{ratio:>10.1f}{len(y):>10}{floating:>10.4f}{integer:>10.4f}"
+                    f"{100 * (floating - integer):>9.2f}p{seconds:>10.1f}",
                     flush=True,
                 )
 
