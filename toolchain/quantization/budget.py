@@ -21,11 +21,11 @@ from toolchain.quantization.lowering import PACKING_ROWS, Lowered, chosen_rows, 
 PATTERN = re.compile(r"(\d+(?:\.\d+)?)(x|B|kMAC)")
 ERROR_RATIO = 2.0
 """Without a budget: output error over that of plain quantization."""
-CLOSE, QUICK_CLOSE = 0.95, 0.9
-"""A result within so much of what is allowed is good enough; the other one to begin with."""
-MANY_ROWS, QUICK_ROWS = 256, 128
+CLOSE, QUICK_CLOSE, ERROR_CLOSE = 0.93, 0.88, 0.8
+"""A result within so much of what is allowed is good enough: a size, one to begin with, an error."""
+MANY_ROWS, QUICK_ROWS = 192, 96
 """With so many calibration rows the search begins on fewer of them."""
-ATTEMPTS = 5
+ATTEMPTS, FULL_ATTEMPTS = 5, 3
 """Runs over the calibration data at most."""
 PRICES = (1e-13, 1e-2)
 TYPICAL_SLOPE = {"bits": -0.3, "multiplications": -0.4, "error": 0.4}
@@ -33,7 +33,8 @@ TYPICAL_SLOPE = {"bits": -0.3, "multiplications": -0.4, "error": 0.4}
 FLATTEST = 0.1
 """Share of the typical slope that is believed at least: sizes stand still between two powers of two of the steps."""
 DEARER = (2.0, 8.0)
-"""Where no price was high enough, so many times the highest is tried before the last resort."""
+"""Where no price was high enough, so many times the highest is tried before the last resort; in search of an error, the
+lowest by the square of it."""
 START = 1e-7
 LAYER_BYTES = 40
 """What a coded layer takes beyond its levels and what a plain one takes beyond its weights."""
@@ -188,7 +189,7 @@ def _within_budget(
         runs.append(run(price))
         return runs[-1].amount
 
-    _Search(slope, price).solve(amount, CLOSE * limit, limit)
+    _Search(slope, price, FULL_ATTEMPTS).solve(amount, CLOSE * limit, limit)
     highest = max(one.price for one in runs)
     for factor in DEARER:
         if not any(one.amount <= limit for one in runs) and highest * factor < PRICES[1]:
@@ -214,14 +215,18 @@ def _within_error(
         return None
     slope = TYPICAL_SLOPE["error"]
     if quick:
-        price = _Search(slope, price).solve(lambda p: quick(p).lowered.output_error, QUICK_CLOSE * limit, limit)
+        price = _Search(slope, price).solve(lambda p: quick(p).lowered.output_error, ERROR_CLOSE * limit, limit)
     runs: list[_Run] = []
 
     def error(price: float) -> float:
         runs.append(run(price))
         return runs[-1].lowered.output_error
 
-    _Search(slope, price).solve(error, CLOSE * CLOSE * limit, limit)
+    _Search(slope, price, FULL_ATTEMPTS).solve(error, ERROR_CLOSE * limit, limit)
+    lowest = min(one.price for one in runs)
+    for factor in DEARER:
+        if not any(one.lowered.output_error <= limit for one in runs) and lowest / factor**2 > PRICES[0]:
+            error(lowest / factor**2)
     within = [one for one in runs if one.lowered.output_error <= limit]
     return min(within, key=lambda one: one.amount) if within else None
 
@@ -232,18 +237,19 @@ class _Search:
 
     slope: float
     start: float
+    attempts: int = ATTEMPTS
 
     def solve(self, quantity: Callable[[float], float], least: float, most: float) -> float:
-        """The last price tried: the first one with least <= quantity(price) <= most, or after ATTEMPTS any."""
+        """The last price tried: the first one with least <= quantity(price) <= most, or after all attempts any."""
         aim = math.log(max((least + most) / 2, 1e-300))
         above: tuple[float, float] | None = None
         below: tuple[float, float] | None = None
         previous: tuple[float, float] | None = None
         at = math.log(self.start)
         ends = [math.log(price) for price in PRICES]
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self.attempts):
             found = quantity(math.exp(at))
-            if least <= found <= most or attempt == ATTEMPTS - 1:
+            if least <= found <= most or attempt == self.attempts - 1:
                 break
             point = (at, math.log(max(found, 1e-300)))
             above, below = (point, below) if found > most else (above, point)
