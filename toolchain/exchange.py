@@ -10,7 +10,7 @@ from toolchain.codegen.hls import decimal_rows
 from toolchain.codegen.loaded import hardware_graph, is_loaded
 from toolchain.codegen.project import Files
 from toolchain.compiler import TEST_FRAMES, calibration_data, raw_frames
-from toolchain.errors import ConfigurationError
+from toolchain.errors import ConfigurationError, ModelError
 from toolchain.frontends import read_graph
 from toolchain.ir import Array, Constant, Graph, Node, TensorType
 from toolchain.ops.linear import LinearOperator
@@ -101,17 +101,27 @@ def read_capacities(project: Project) -> dict[str, Capacity]:
     Raises ConfigurationError when its weights are constants.
     """
     report = project.report
-    if report["hardware"].get("weight_memory") != "loaded":
+    try:
+        memory = report["hardware"].get("weight_memory")
+        found = {
+            layer["name"]: Capacity(layer["capacity"]["nonzeros"], layer["capacity"]["weight_bits"])
+            for layer in report["layers"]
+            if "capacity" in layer
+        }
+        sound = all(
+            type(c.nonzeros) is int and c.nonzeros > 0 and c.weight_bits in range(2, 17) for c in found.values()
+        )
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ModelError("is damaged", where="report.json", fix="Compile the model again.")
+    if memory != "loaded":
         raise ConfigurationError(
             "has its weights as constants of the hardware, other ones need a new synthesis",
             where=str(project.path),
             fix="Compile it with --weight-memory loaded.",
         )
-    return {
-        layer["name"]: Capacity(layer["capacity"]["nonzeros"], layer["capacity"]["weight_bits"])
-        for layer in report["layers"]
-        if "capacity" in layer
-    }
+    return found
 
 
 def check_fits(mine: Graph, theirs: Graph, capacities: Mapping[str, Capacity]) -> None:

@@ -808,9 +808,9 @@ NAMES = ["nullptr", "constexpr", "concept", "requires", "co_await", "ap_int", "e
     "DCT_HLS",
          "int", "x_axis", "frame", "bench", "size_t", "static_cast", "and_eq", "typeid", "std", "INT_MAX", "EOF",
          "a_config", "read_a", "main", "printf"]  # fmt: skip
-TEXTS = ['"; system("touch pwned"); //', "*/ #error x /*", "a\\\nb", "\\", "${PATH} $(touch pwned) `id`",
+TEXTS = ['"; system("touch pwned"); //', "*/ #error x /*", "</script><b>", "\\", "${PATH} $(touch pwned) `id`",
     "[exec touch pwned]",
-         "}{", "</script><b>", "naïve 名前 \u202e", "x' \"", "%n%s", "a\tb\r\nc", "??/", "-o", "../../x", "",
+         "}{", "a\\\nb", "naïve 名前 \u202e", "x' \"", "%n%s", "a\tb\r\nc", "??/", "-o", "../../x", "",
          "a" * 400, "é" * 150, "1", "__LINE__", "\u2028\u0085"]  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from toolchain.errors import PassError
 from toolchain.ir.constant import Array, Constant
 from toolchain.ir.fixed import FixedType
 
-LARGEST_INDEX, LARGEST_ENTRY = 12, 40
-"""Bits. 4,096 entries are the most that DESIGN section 4 allows."""
+LARGEST_INDEX, LARGEST_ENTRY, LARGEST_POINT = 12, 40, 16
+"""Bits. 4,096 entries are the most that DESIGN section 4 allows; with more bits before the point an exponential leaves
+what Decimal holds."""
 EXACT = Context(prec=60)
 """Enough digits that no entry of up to 40 bits lies undecidably close to a rounding tie."""
 
@@ -42,7 +43,9 @@ class Tabulated(Constant):
 
     def __init__(self, function: str, index: FixedType, type: FixedType) -> None:
         """Raises PassError for a function that is not known, or a table that is too large."""
-        if function not in FUNCTIONS or index.width > LARGEST_INDEX or type.width > LARGEST_ENTRY:
+        sizes = index.width > LARGEST_INDEX or type.width > LARGEST_ENTRY
+        points = abs(index.integer) > LARGEST_POINT or max(abs(type.fraction), abs(index.fraction)) > LARGEST_ENTRY
+        if function not in FUNCTIONS or sizes or points:
             raise PassError(f"there is no table of {function!r} for {index} with entries {type}")
         super().__init__(_entries(function, index, type))
         self.function = function

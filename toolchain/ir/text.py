@@ -103,7 +103,15 @@ def from_text(text: str, constants: Sequence[Constant] = ()) -> Graph:
             elif line.strip():
                 raise ValueError("is no program, input, node or output")
             reader.end()
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ToolchainError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+            ToolchainError,
+        ) as error:
             raise ModelError(f"line {number} of the program is damaged: {error}") from None
     graph = Graph(name, tuple(inputs), tuple(nodes), tuple(outputs))
     try:

@@ -61,9 +61,14 @@ class Solver:
         size = gram.shape[1]
         diagonal = np.einsum("gkk->gk", gram)
         ridge = damping * np.maximum(diagonal.mean(1), 1e-30)
-        damped = gram + ridge[:, None, None] * np.eye(size)
         # gram = R R' with R upper triangular: the Cholesky factor of the matrix turned by 180 degrees.
-        turned = np.linalg.cholesky(damped[:, ::-1, ::-1])
+        turned = None
+        while turned is None:
+            damped = gram + ridge[:, None, None] * np.eye(size)
+            try:
+                turned = np.linalg.cholesky(damped[:, ::-1, ::-1])
+            except np.linalg.LinAlgError:  # rounding errors of the sums are larger than the damping
+                ridge = ridge * 10
         factor = np.empty_like(gram)
         target = np.empty_like(coefficients)
         for g in range(len(gram)):

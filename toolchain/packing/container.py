@@ -30,6 +30,7 @@ Code sections fill each byte from its highest bit; everything else does from its
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections import Counter
@@ -311,6 +312,8 @@ def _records(data: bytes) -> Iterator[tuple[Raw | Coded, bytes, tuple[Alphabet, 
         books[place] = take_dictionary(cursor)
     alphabets = {at: alphabet for at, (alphabet, _) in books.items()}
     records = [take_tensor(cursor, alphabets) for _ in range(count)]
+    if sum(math.prod(record.levels) for record in records if isinstance(record, Coded)) > MAX_SIZE:
+        raise damaged("sizes")  # a few bytes can stand for many zeros
     starts_at = [cursor.at]
     for record in records:
         cursor.skip(record.payload)

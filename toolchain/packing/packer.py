@@ -141,7 +141,8 @@ class Plan(Packer):
         pixels = layer.pixels if self.unit == "multiplications" else 0
         problem = Problem(layer.filters, statistics, self.bits, pixels, layer.finest)
         choices = list(transforms(layer.filters, layer.domain))
-        if self.executable and layer.filters.is_depthwise:  # never executed in frequency
+        counts = self.executable or self.unit == "multiplications"
+        if counts and layer.filters.is_depthwise:  # never executed in frequency
             choices = [Transform()]
         if layer.name not in self.dampings:
             damping = inf

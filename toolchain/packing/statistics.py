@@ -11,6 +11,8 @@ from toolchain.packing.basis import Transform
 
 SINGLE = 1e12
 """The largest number whose squares single precision may add up."""
+FLAT = 1e3
+"""Inputs whose squared mean is so many times their variance lose it in single precision."""
 CHUNK = 1 << 22
 """Elements of a matrix product's operand that are held at once."""
 
@@ -68,6 +70,7 @@ class Moments:
         # Single precision within a chunk where its squares are in range, double over the chunks.
         sizes = [float(np.abs(values).max(initial=0)) for values in (x, y)]
         is_single = all(size == 0 or 1 / SINGLE < size < SINGLE for size in sizes)
+        is_single &= not (np.square(x.mean(0)) > FLAT * x.var(0)).any()
         kind = np.dtype(np.float32 if is_single else np.float64)
         for start in range(0, len(x), step):
             part: Array = x[start : start + step].astype(kind).transpose(1, 0, 2)

@@ -21,11 +21,11 @@ from toolchain.quantization.lowering import PACKING_ROWS, Lowered, chosen_rows, 
 PATTERN = re.compile(r"(\d+(?:\.\d+)?)(x|B|kMAC)")
 ERROR_RATIO = 2.0
 """Without a budget: output error over that of plain quantization."""
-CLOSE, QUICK_CLOSE, ERROR_CLOSE = 0.93, 0.88, 0.8
+CLOSE, QUICK_CLOSE, ERROR_CLOSE = 0.9, 0.85, 0.8
 """A result within so much of what is allowed is good enough: a size, one to begin with, an error."""
 MANY_ROWS, QUICK_ROWS = 192, 96
 """With so many calibration rows the search begins on fewer of them."""
-ATTEMPTS, FULL_ATTEMPTS = 5, 3
+ATTEMPTS = 5
 """Runs over the calibration data at most."""
 PRICES = (1e-13, 1e-2)
 TYPICAL_SLOPE = {"bits": -0.3, "multiplications": -0.4, "error": 0.4}
@@ -86,7 +86,7 @@ class Packing:
 class _Run:
     price: float
     lowered: Lowered
-    plan: Plan
+    plan: Plan | None
     amount: float
     """Bytes or multiplications."""
 
@@ -113,19 +113,16 @@ def lower_packed(
         plain = lower(graph, calibration, configuration, progress)
         return Packing(plain, None, plain.output_error)
     unit = budget.unit if budget else "bits"
+    if unit == "multiplications" and configuration.execute == "spatial" and configuration.pack == "auto":
+        configuration = configuration.model_copy(update={"pack": "spatial"})  # what is executed is what counts
     survey = Survey(configuration.weight_bits, unit)
     plain = lower(graph, calibration, configuration, progress, survey)
     if not survey.problems:
         return Packing(plain, None, plain.output_error)
     rows = chosen_rows(graph, calibration, PACKING_ROWS)
-    inputs = {one.name: one.from_model(rows[one.name]) for one in graph.inputs}
-    importance = measure_importance(graph, inputs, report)
+    importance = measure_importance(graph, {one.name: one.from_model(rows[one.name]) for one in graph.inputs}, report)
 
-    uncoded = sum(  # multiplications
-        node.operator.multiplications(*(t.shape for t in graph.input_types(node)))
-        for node in graph.nodes
-        if isinstance(node.operator, LinearOperator) and node.name not in survey.problems
-    )
+    uncoded = _uncoded(graph, survey)
     loaded = configuration.weight_memory == "loaded"
 
     numbers = itertools.count(1)
@@ -146,16 +143,20 @@ def lower_packed(
     count = len(next(iter(rows.values())))
     if count >= MANY_ROWS:
         quick = runner({name: array[:: max(count // QUICK_ROWS, 2)] for name, array in rows.items()})
+    # Plain weights are a candidate too, where nobody asked for coded ones.
+    plain_size = size(plain.graph)
+    free = not loaded and packs == {"auto"} and unit == "bits"
+    others = [_Run(0.0, plain, None, plain_size)] if free else []
     if budget:
         parameters = sum(node.operator.parameters() for node in graph.nodes)
         levels = sum(problem.filters.weights.size for problem, _ in survey.problems.values())
-        overhead = size(plain.graph) - levels * configuration.weight_bits / 8 + LAYER_BYTES * len(survey.problems)
+        overhead = plain_size - levels * configuration.weight_bits / 8 + LAYER_BYTES * len(survey.problems)
         limit = budget.limit(parameters)
         coded = limit - uncoded if unit == "multiplications" else 8 * (limit - overhead)
         wanted = max(coded, 0.3 * limit * (1 if unit == "multiplications" else 8))
         predict = _Search(TYPICAL_SLOPE[unit], START)
         price = predict.solve(lambda p: survey.predict(p, importance)[0], wanted * QUICK_CLOSE, wanted)
-        best = _within_budget(price, quick, run, runner(calibration), unit, limit)
+        best = _within_budget(price, quick, run, runner(calibration), unit, limit, others)
     else:
         limit = ERROR_RATIO * plain.output_error
         extra = max(limit**2 - plain.output_error**2, 1e-30)
@@ -164,8 +165,17 @@ def lower_packed(
         found = _within_error(price, quick, run, limit)
         if found is None and not loaded:
             return Packing(plain, None, plain.output_error)
-        best = found or run(PRICES[0])
+        best = min([*others, found or run(PRICES[0])], key=lambda one: one.amount)
     return Packing(best.lowered, best.plan, plain.output_error)
+
+
+def _uncoded(graph: Graph, survey: Survey) -> int:
+    """Multiplications of the layers that are not to be coded."""
+    return sum(
+        node.operator.multiplications(*(t.shape for t in graph.input_types(node)))
+        for node in graph.nodes
+        if isinstance(node.operator, LinearOperator) and node.name not in survey.problems
+    )
 
 
 def _within_budget(
@@ -175,10 +185,12 @@ def _within_budget(
     fresh: Callable[[float], _Run],
     unit: Unit,
     limit: float,
+    others: list[_Run],
 ) -> _Run:
-    """The run of the least error whose amount is within the limit; `quick` runs on few rows, to find the place.
+    """The run of the least error whose amount is within the limit, one of the `others` perhaps.
 
-    `fresh` has chosen no dampings yet: what it gives at the highest price is the same whatever the limit is.
+    `quick` runs on few rows, to find the place. `fresh` has chosen no dampings yet: what it gives at the highest price
+    is the same whatever the limit is.
     """
     slope = TYPICAL_SLOPE[unit]
     if quick:
@@ -189,17 +201,17 @@ def _within_budget(
         runs.append(run(price))
         return runs[-1].amount
 
-    _Search(slope, price, FULL_ATTEMPTS).solve(amount, CLOSE * limit, limit)
+    _Search(slope, price).solve(amount, CLOSE * limit, limit)
     highest = max(one.price for one in runs)
     for factor in DEARER:
         if not any(one.amount <= limit for one in runs) and highest * factor < PRICES[1]:
             amount(highest * factor)
     if not any(one.amount <= limit for one in runs):
         runs.append(fresh(PRICES[1]))
-    within = [one for one in runs if one.amount <= limit]
+    within = [one for one in runs + others if one.amount <= limit]
     if not within:
         name = "multiplications" if unit == "multiplications" else "bytes"
-        least = runs[-1].amount
+        least = min(one.amount for one in [runs[-1], *others])
         raise ConfigurationError(
             f"--budget: {limit:.0f} {name} cannot be reached, the least that is possible is {least:.0f}",
             fix="Give a larger budget.",
@@ -222,7 +234,7 @@ def _within_error(
         runs.append(run(price))
         return runs[-1].lowered.output_error
 
-    _Search(slope, price, FULL_ATTEMPTS).solve(error, ERROR_CLOSE * limit, limit)
+    _Search(slope, price).solve(error, ERROR_CLOSE * limit, limit)
     lowest = min(one.price for one in runs)
     for factor in DEARER:
         if not any(one.lowered.output_error <= limit for one in runs) and lowest / factor**2 > PRICES[0]:
@@ -237,19 +249,18 @@ class _Search:
 
     slope: float
     start: float
-    attempts: int = ATTEMPTS
 
     def solve(self, quantity: Callable[[float], float], least: float, most: float) -> float:
-        """The last price tried: the first one with least <= quantity(price) <= most, or after all attempts any."""
+        """The last price tried: the first one with least <= quantity(price) <= most, or after ATTEMPTS any."""
         aim = math.log(max((least + most) / 2, 1e-300))
         above: tuple[float, float] | None = None
         below: tuple[float, float] | None = None
         previous: tuple[float, float] | None = None
         at = math.log(self.start)
         ends = [math.log(price) for price in PRICES]
-        for attempt in range(self.attempts):
+        for attempt in range(ATTEMPTS):
             found = quantity(math.exp(at))
-            if least <= found <= most or attempt == self.attempts - 1:
+            if least <= found <= most or attempt == ATTEMPTS - 1:
                 break
             point = (at, math.log(max(found, 1e-300)))
             above, below = (point, below) if found > most else (above, point)

@@ -82,7 +82,8 @@ def _mean_code_length(stored: StoredProgram, weights: int) -> float:
 
 
 def _multiplications(layers: list[dict[str, Any]]) -> dict[str, Any]:
-    total = {key: sum(layer["multiplications"][key] for layer in layers) for key in layers[0]["multiplications"]}
+    keys = ("dense", "packed", "basis_additions", "centre_responses")
+    total = {key: sum(layer["multiplications"][key] for layer in layers) for key in keys}
     return {**total, "ratio": total["dense"] / max(total["packed"], 1)}
 
 
