@@ -70,7 +70,7 @@ class Moments:
         # Single precision within a chunk where its squares are in range, double over the chunks.
         sizes = [float(np.abs(values).max(initial=0)) for values in (x, y)]
         is_single = all(size == 0 or 1 / SINGLE < size < SINGLE for size in sizes)
-        is_single &= not (np.square(x.mean(0)) > FLAT * x.var(0)).any()
+        is_single &= not (len(x) and (np.square(x.mean(0)) > FLAT * x.var(0)).any())
         kind = np.dtype(np.float32 if is_single else np.float64)
         for start in range(0, len(x), step):
             part: Array = x[start : start + step].astype(kind).transpose(1, 0, 2)
