@@ -317,6 +317,18 @@ def test_packing_of_any_scale(tmp_path, scale, pack):
     assert np.sqrt(np.square((got - wanted) / scale).mean()) < 0.2 * (wanted / scale).std()
 
 
+def test_packing_of_inputs_that_hardly_vary(tmp_path):
+    """Their mean is so much larger than their spread that single precision would lose the spread."""
+    generator = np.random.default_rng(3)
+    data = generator.integers(254, 256, (40, 3, 6, 6)).astype(np.uint8)
+    data[:, 1] = 255
+    m = Model()
+    m.input("x", "N", 3, 6, 6)
+    m.output(m.add("Conv", "x", m.noise(4, 3, 3, 3), m.noise(4), name="conv"))
+    project = compiled(tmp_path, data=data, path=m.save(tmp_path / "flat.onnx"), pack="spatial")
+    assert project.report["compression"]["output_error"] <= 2 * project.report["compression"]["plain_output_error"]
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 16])
 def test_more_bits_are_closer(tmp_path, bits):
     x = rows(64, 6)

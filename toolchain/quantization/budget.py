@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from threadpoolctl import threadpool_limits
+
 from toolchain.errors import ConfigurationError
 from toolchain.ir import Array, Graph
 from toolchain.ops.linear import LinearOperator
@@ -26,7 +28,7 @@ CLOSE, QUICK_CLOSE, ERROR_CLOSE = 0.9, 0.85, 0.8
 MANY_ROWS, QUICK_ROWS = 192, 96
 """With so many calibration rows the search begins on fewer of them."""
 ATTEMPTS = 5
-"""Runs over the calibration data at most."""
+"""Prices that a search tries at most."""
 PRICES = (1e-13, 1e-2)
 TYPICAL_SLOPE = {"bits": -0.3, "multiplications": -0.4, "error": 0.4}
 """d log(quantity) / d log(price), where two runs have not told it yet."""
@@ -104,19 +106,32 @@ def lower_packed(
     `size` gives the bytes of `weights.bin` for an integer program. With a budget the least error within it is sought,
     without one the smallest coding whose output error on held-out rows is at most ERROR_RATIO that of plain
     quantization. Raises ConfigurationError for a budget that cannot be met, naming the nearest possible.
+
+    Matrix products run on one thread: their sums, and with them the levels, must not depend on the number of cores.
     """
-    report = progress or no_progress
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _lower_packed(graph, calibration, configuration, size, budget, progress or no_progress)
+
+
+def _lower_packed(
+    graph: Graph,
+    calibration: Mapping[str, Array],
+    configuration: Configuration,
+    size: Callable[[Graph], int],
+    budget: Budget | None,
+    report: Progress,
+) -> Packing:
     packs = {configuration.pack, *(layer.pack for layer in configuration.layers.values())} - {None}
     if packs == {"none"}:
         if budget:
             raise ConfigurationError("--budget needs weights that may be coded", fix="Leave out --pack none.")
-        plain = lower(graph, calibration, configuration, progress)
+        plain = lower(graph, calibration, configuration, report)
         return Packing(plain, None, plain.output_error)
     unit = budget.unit if budget else "bits"
     if unit == "multiplications" and configuration.execute == "spatial" and configuration.pack == "auto":
         configuration = configuration.model_copy(update={"pack": "spatial"})  # what is executed is what counts
     survey = Survey(configuration.weight_bits, unit)
-    plain = lower(graph, calibration, configuration, progress, survey)
+    plain = lower(graph, calibration, configuration, report, survey)
     if not survey.problems:
         return Packing(plain, None, plain.output_error)
     rows = chosen_rows(graph, calibration, PACKING_ROWS)
@@ -146,7 +161,7 @@ def lower_packed(
     # Plain weights are a candidate too, where nobody asked for coded ones.
     plain_size = size(plain.graph)
     free = not loaded and packs == {"auto"} and unit == "bits"
-    others = [_Run(0.0, plain, None, plain_size)] if free else []
+    others = [_Run(0.0, plain, None, float(plain_size))] if free else []
     if budget:
         parameters = sum(node.operator.parameters() for node in graph.nodes)
         levels = sum(problem.filters.weights.size for problem, _ in survey.problems.values())
