@@ -14,7 +14,7 @@ from toolchain.ir.window import Window
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.packing.basis import Transform
-from toolchain.packing.packed import Coding, Packed
+from toolchain.packing.packed import Clusters, Coding, Packed
 from toolchain.quantization.configuration import Configuration, LayerConfiguration
 
 FREE = LayerConfiguration()
@@ -94,6 +94,45 @@ def test_frequency_reaches_the_hardware():
     assert config["FREQUENCY"] == 1
     assert config["NONZEROS"] == np.count_nonzero(operator.weights.coding.coefficients)
     assert {"MACS", "GROUP_PIXELS", "FILL", "STEPS", "DRAIN", "PE", "SIMD"} <= config.keys()
+
+
+def clustered_layer(density: float, size: int = 16, count: int = 4) -> Graph:
+    """Blocks that are one of a few full centres, and a private residual of this density."""
+    rng = np.random.default_rng(2)
+    centres = Constant(rng.integers(-7, 8, (count, 9)) | 1)
+    clusters = Clusters(centres, Constant(rng.integers(0, count, (32, 32))))
+    return layer(size, 32, 32, density, clusters=clusters)
+
+
+def test_centres_that_pay_get_the_clustered_unit():
+    """One addition for a block's centre and few residuals, instead of nine multiplications."""
+    graph = clustered_layer(0.05)
+    chosen = fold(graph, HUGE, Configuration(execute="frequency"), interval=20_000)["y"]
+    assert chosen.centres > 0
+    network = build_network(graph, {**fold(graph, HUGE, Configuration()), "y": chosen})
+    kernels = {process.kernel.function: process.kernel for process in network.processes}
+    coding = graph.by_name["y"].operator.weights.coding
+    additions = coding.clusters.indices.array.size
+    assert kernels["sparse_matrix_vector"].config["NONZEROS"] == np.count_nonzero(coding.levels.array) + additions
+    assert kernels["centre_responses"].config["CENTRES"] == 4
+    assert kernels["centre_responses"].schedule.steps <= kernels["sparse_matrix_vector"].schedule.steps
+
+
+def test_centres_that_do_not_pay_are_added_to_the_coefficients():
+    chosen = fold(clustered_layer(0.9), HUGE, Configuration(execute="frequency"), interval=20_000)["y"]
+    assert chosen.engine == "sparse"
+    assert chosen.centres == 0
+
+
+def test_the_decoder_of_loaded_weights_adds_the_centres():
+    graph = clustered_layer(0.05)
+    assert not any(o.folding.centres for o in options(graph, graph.by_name["y"], FREE, "frequency", 8))
+
+
+def test_centres_of_nothing_are_no_unit():
+    clusters = Clusters(Constant(np.zeros((2, 9), int)), Constant(np.zeros((8, 8), int)))
+    graph = layer(clusters=clusters)
+    assert not any(o.folding.centres for o in options(graph, graph.by_name["y"], FREE))
 
 
 @pytest.mark.parametrize("density", [0.1, 0.5, 1.0])

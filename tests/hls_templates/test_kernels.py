@@ -340,6 +340,29 @@ basis_channels(3, 10, 2, 5)
 basis_channels(3, 3, 1, 1)
 
 
+def centre_responses(count, lanes, taps, centres, per_step, width=8, signed=True, centre_width=4):
+    z = random_values((FRAMES, count, taps, lanes), width, signed)
+    table = random_values((centres, taps), centre_width, True)
+    sums = np.einsum("fntl,kt->fnkl", z, table)
+    config = {
+        "COUNT": count, "LANES": lanes, "TAPS": taps, "CENTRES": centres, "PER_STEP": per_step,
+        "input_t": int_type(width, signed), "centre_t": f"ap_int<{centre_width}>",
+        "output_t": f"ap_int<{width + centre_width + taps.bit_length()}>",
+    }  # fmt: skip
+    case(
+        serial("centre_responses"), "centre_responses.h", "dct::centre_responses<C>(in0, weights, out0)", config,
+        [(int_type(width, signed), taps * lanes, z)],
+        [(config["output_t"], (taps + centres) * lanes, np.concatenate([z, sums], 2))],
+        count * (centres // per_step), weight_array(table.reshape(centres // per_step, -1), centre_width),
+    )  # fmt: skip
+
+
+centre_responses(5, 1, 9, 4, 1)
+centre_responses(5, 2, 9, 6, 3, signed=False)
+centre_responses(4, 4, 4, 16, 16, width=6)
+centre_responses(3, 1, 25, 1, 1, centre_width=13)
+
+
 # ---------------------------------------------------------------------------------------------- requantize
 
 

@@ -141,20 +141,20 @@ def foldings(graph: Graph) -> list[dict[str, LayerConfiguration]]:
 
 
 def sparse_foldings(graph: Graph) -> list[Folding]:
-    """Foldings for the sparse engine in both domains: few lanes and many, narrow and wide words.
+    """Foldings for the sparse engine in both domains and the clustered unit: few lanes and many, narrow and wide words.
 
     Words that the compiler would not choose are among them: one element a word in, all outputs a word out.
     """
     node = graph.by_name["y"]
     if not isinstance(node.operator, Conv | Gemm):
         return []
-    kinds: dict[str, list[Folding]] = {"spatial": [], "frequency": []}
+    kinds: dict[tuple[str, bool], list[Folding]] = {}
     for option in options(graph, node, LayerConfiguration()):
         if option.folding.engine == "sparse":
-            kinds[option.folding.domain].append(option.folding)
+            kinds.setdefault((option.folding.domain, option.folding.centres > 0), []).append(option.folding)
     few: list[Folding] = []
     outputs = graph.types["y"].shape[-1]
-    for found in filter(None, kinds.values()):
+    for found in kinds.values():
         found.sort(key=lambda f: (f.macs, f.pixels, f.lanes, f.pe))
         chosen = [found[0], found[len(found) // 2], max(found, key=lambda f: (f.pixels, f.macs))]
         narrow = min(found, key=lambda f: (f.lanes, -f.macs))

@@ -32,7 +32,7 @@ from toolchain.ops.gemm import Gemm
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.requantize import Requantize
 from toolchain.packing.basis import Transform
-from toolchain.packing.packed import Coding, Packed
+from toolchain.packing.packed import Clusters, Coding, Packed
 from toolchain.quantization.configuration import LayerConfiguration
 from toolchain.simulation import fast
 
@@ -72,11 +72,22 @@ def packed() -> Graph:
     return program("packed", conv, (TensorType.of((5, 4, 4), FixedType(6, 3)),))
 
 
-PROGRAMS = {graph.name: graph for graph in (requantize(), conv(), average(), maximum(), packed())}
+def clustered() -> Graph:
+    rng = np.random.default_rng(SEED)
+    levels = rng.integers(-3, 4, (4, 4, 4)) * (rng.random((4, 4, 4)) < 0.3)
+    clusters = Clusters(Constant(rng.integers(-5, 6, (3, 4))), Constant(rng.integers(0, 3, (4, 4))))
+    coding = Coding(Constant(levels), Transform("taps", 2, 2), (1, 0, 2, 0), clusters)
+    weights, bias = Packed(coding, (2, 2, 4, 4)), Constant(rng.integers(-9, 9, 4))
+    conv = Conv(weights, bias, Window((2, 2)), 1, FixedType(9, 1), (0,))
+    return program("clustered", conv, (TensorType.of((5, 4, 4), FixedType(6, 3)),))
+
+
+PROGRAMS = {graph.name: graph for graph in (requantize(), conv(), average(), maximum(), packed(), clustered())}
 INPUTS = {name: program_inputs(graph, SEED, FRAMES) for name, graph in PROGRAMS.items()}
 EXPECTED = {name: expected_outputs(graph, INPUTS[name]) for name, graph in PROGRAMS.items()}
 NETWORKS = {name: network_of(graph, {"y": LayerConfiguration(simd=2)}) for name, graph in PROGRAMS.items()}
 NETWORKS["packed"] = folded(PROGRAMS["packed"], Folding(2, 2, "sparse", "frequency", 3, 2))
+NETWORKS["clustered"] = folded(PROGRAMS["clustered"], Folding(2, 2, "sparse", "frequency", 3, 2, centres=1))
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,7 @@ MISTAKES = (
     Mistake("narrow_responses", "packed", "basis_window", {"sum_t": "ap_int<7>"}),
     Mistake("window_beside", "packed", "basis_window", {"PAD_LEFT": 0}),
     Mistake("swapped_basis", "packed", "basis_window", {"KERNEL_HEIGHT": 3, "KERNEL_WIDTH": 2}),
+    Mistake("narrow_centres", "clustered", "centre_responses", {"centre_t": "ap_int<3>"}),
     Mistake("unsigned_coefficients", "packed", "sparse_matrix_vector", {"weight_t": "ap_uint<3>"}),
 )
 

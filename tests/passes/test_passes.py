@@ -101,7 +101,9 @@ def test_exact_pass_keeps_every_integer(apply):
     assert changed >= len(INTEGER_SEEDS) // 4, "the random graphs hold what this pass is for"
 
 
-@pytest.mark.parametrize("apply", dict.fromkeys((*pipeline.REAL_PASSES, *pipeline.EXACT_PASSES)), ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "apply", dict.fromkeys((*pipeline.REAL_PASSES, *pipeline.EXACT_PASSES)), ids=lambda p: p.__name__
+)
 def test_a_second_application_changes_nothing_more(apply):
     for seed in range(20):
         graph = random_integer_graph(seed) if apply in pipeline.EXACT_PASSES else random_real_graph(seed)

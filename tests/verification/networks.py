@@ -98,22 +98,31 @@ def vector(path: Path) -> Path:
 
 
 def packed(folder: Path) -> Path:
-    """The sparse engine behind each kind of window: no model file, weights as the packing would give them."""
+    """The sparse and clustered units behind each kind of window: no model file, weights as the packing gives them."""
     rng = np.random.default_rng(3)
     given = TensorType.of((6, 7, 8), FixedType(8, 4))
     behind: list[Operator] = []
-    for kernel, transform in (((3, 3), Transform("taps", 3, 3)), ((2, 2), Transform("channels", 2, 2)), ((5, 6), None)):
-        levels = (kernel[0] * kernel[1], 8, 8)
-        weights, format = random_packed(rng, transform or Transform(), levels, (*kernel, 8, 8))
+    for kernel, transform in (
+        ((3, 3), Transform("taps", 3, 3)),
+        ((3, 3), Transform("taps", 3, 3)),
+        ((2, 2), Transform("channels", 2, 2)),
+        ((5, 6), Transform()),
+    ):
+        levels, is_clustered = (kernel[0] * kernel[1], 8, 8), not behind
+        weights, format = random_packed(rng, transform, levels, (*kernel, 8, 8), is_clustered=is_clustered)
         pads = (1, 1, 1, 1) if kernel == (3, 3) else (0, 0, 0, 0)
         conv = Conv(weights, Constant(rng.integers(-9, 9, 8)), Window(kernel, pads=pads), 1, format, (3,) * 8)
         narrow = Requantize.between(conv.ranges(given), FixedType(8, 4, True, Rounding.RND, Overflow.SAT))
         behind += [conv, narrow]
         given = narrow.ranges(conv.ranges(given))
     graph = program("packed", behind[0], (TensorType.of((6, 7, 8), FixedType(8, 4)),), *behind[1:])
-    sparse = [Folding(2, 4, "sparse", "frequency", 4, 2), Folding(4, 8, "sparse", "frequency", 7, 3)]
-    sparse.append(Folding(4, 1, "sparse", "spatial", 16))
-    chosen = dict(zip(("y", "y1", "y3"), sparse, strict=True))
+    sparse = [
+        Folding(2, 4, "sparse", "frequency", 4, 2, centres=1),
+        Folding(2, 4, "sparse", "frequency", 4, 2),
+        Folding(4, 8, "sparse", "frequency", 7, 3),
+        Folding(4, 1, "sparse", "spatial", 16),
+    ]
+    chosen = dict(zip(("y", "y1", "y3", "y5"), sparse, strict=True))
     network = build_network(graph, {**fold(graph, load_board("zcu104").resources, Configuration()), **chosen})
     inputs = program_inputs(graph, 1, 2)
     files = render_hls(network, load_board("zcu104"), 200.0, inputs, {"y": expected_outputs(graph, inputs)})

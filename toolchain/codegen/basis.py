@@ -1,4 +1,7 @@
-"""The basis stage: adders that turn windows into basis responses. See `basis_window.h` and `basis_channels.h`."""
+"""The basis stage: adders that turn windows into basis responses, and the centre stage of the clustered unit behind it.
+
+See `basis_window.h`, `basis_channels.h` and `centre_responses.h`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from toolchain.codegen.kernel import Cost, Kernel, Port, Schedule, every, integer_type
+from toolchain.codegen.kernel import Cost, Kernel, Port, Schedule, every, integer_type, packed_chunks
 from toolchain.codegen.sparse import mux
 from toolchain.codegen.windows import line_buffer, window_config
 from toolchain.ir import Array, Constant, TensorType
@@ -113,6 +116,44 @@ def basis_channels(source: Port, reach: tuple[int, int], coding: Coding) -> Kern
         Schedule(source.words, (every(source.words),), every(source.words)),
         {},
         Cost(lut=source.lanes // (rows * columns) * _adders(rows, columns, columns, column, total)),
+    )
+
+
+def centre_responses(given: Port, reach: tuple[int, int], coding: Coding, per_step: int) -> Kernel:
+    """Appends the responses of the common centres to the words of `basis_window`, whose pictures lie in `reach`."""
+    assert coding.clusters is not None
+    taps = coding.transform.size
+    lanes = given.lanes // taps
+    centres = coding.clusters.centres.array
+    centres = centres[centres.any(1)]
+    folds, words = len(centres) // per_step, given.words
+    width, signed = needed_width(int(centres.min()), int(centres.max()))
+    kernels = (centres << np.array(coding.shifts)) @ coding.transform.matrix
+    bounds = _hull([(given.type.low, given.type.high), *(_range(kernel, *reach) for kernel in kernels)])
+    *leading, _, _ = given.type.shape
+    output = TensorType.holding((*leading, taps + len(centres), lanes), *bounds, given.type.fractions[:1])
+    return Kernel(
+        "centre_responses",
+        "centre_responses.h",
+        {
+            "COUNT": words,
+            "LANES": lanes,
+            "TAPS": taps,
+            "CENTRES": len(centres),
+            "PER_STEP": per_step,
+            "input_t": given.type.cpp,
+            "centre_t": integer_type(width, signed),
+            "output_t": output.cpp,
+        },
+        (given,),
+        Port(output, (taps + len(centres)) * lanes),
+        Schedule(words * folds, (every(words, folds),), every(words, folds, start=folds - 1)),
+        {"centres": packed_chunks(lambda: centres.reshape(folds, -1), per_step * taps, width)},
+        Cost(
+            ((per_step * lanes * taps, given.type.width, width),),
+            ((folds, per_step * taps * width),),
+            lut=per_step * lanes * output.width,
+        ),
     )
 
 

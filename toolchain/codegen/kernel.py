@@ -21,7 +21,8 @@ class Folding:
 
     `lanes` elements a word in (for the basis stage over taps: channels), `pe` outputs a word out. The sparse unit
     multiplies `macs` nonzeros by the values of `pixels` pixels a step; `domain` tells which nonzeros, those of the
-    weights or of their coefficients. `simd` > 0 narrows the words that the basis stage gives before they are stored.
+    weights or of their coefficients. `simd` > 0 narrows the words that the basis stage gives before they are stored;
+    `centres` > 0 makes so many responses of common centres a step, and leaves private residuals to the sparse unit.
     `loaded` > 0 are the bits of a weight in a memory that is filled at run time; 0 makes the weights constants.
     """
 
@@ -32,6 +33,7 @@ class Folding:
     macs: int = 1
     pixels: int = 1
     simd: int = 0
+    centres: int = 0
     loaded: int = 0
 
 

@@ -58,12 +58,29 @@ class Nonzeros:
     _pieces: dict[int, Pieces] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, weights: Constant, shape: tuple[int, int, int], coding: Coding | None = None) -> Nonzeros:
-        """Those of the weights, or of the coefficients of their `coding`. Remembered with the weights."""
-        known: dict[bool, Nonzeros] = weights.__dict__.setdefault("_nonzeros", {})
-        if bool(coding) not in known:
-            known[bool(coding)] = cls(coding.coefficients if coding else weights.array.reshape(shape))
-        return known[bool(coding)]
+    def of(
+        cls,
+        weights: Constant,
+        shape: tuple[int, int, int],
+        coding: Coding | None = None,
+        *,
+        has_centres: bool = False,
+    ) -> Nonzeros:
+        """Those of the weights, or of the coefficients of their `coding`. Remembered with the weights.
+
+        With centres: the private residuals, behind whose taps lie as many rows of zeros and ones as there are centres.
+        """
+        known: dict[tuple[bool, bool], Nonzeros] = weights.__dict__.setdefault("_nonzeros", {})
+        key = (coding is not None, has_centres)
+        if key not in known:
+            if coding is None:
+                values = weights.array.reshape(shape)
+            elif has_centres:
+                values = np.concatenate([coding.levels.array, coding.assignments])
+            else:
+                values = coding.coefficients
+            known[key] = cls(values)
+        return known[key]
 
     @cached_property
     def ends(self) -> Array:

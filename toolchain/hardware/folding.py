@@ -22,6 +22,7 @@ from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.reshape import Reshape
+from toolchain.packing.packed import Coding
 from toolchain.quantization.configuration import Configuration, Execute, LayerConfiguration
 
 MACS = (1, 2, 4, 8, 16, 32, 64)
@@ -119,7 +120,7 @@ def _foldings(
         groups = operator.groups if isinstance(operator, Conv) else 1
         lanes = groups if isinstance(operator, Conv) and operator.is_depthwise else types[0].shape[-1] // groups
         domain: Execute = "frequency" if operator.frequency_coding else "spatial"
-        for folding in _sparse(operator, lanes, groups, output, domain):
+        for folding in _sparse(operator, lanes, groups, output, domain, clusters=False):
             yield replace(folding, loaded=loaded)
     elif isinstance(operator, Conv):
         per_group = types[0].shape[2] // operator.groups
@@ -150,9 +151,12 @@ def _matrix(columns: int, rows: int) -> Iterable[Folding]:
 
 
 def _sparse(
-    operator: Conv | Gemm, channels: int, groups: int, output: TensorType, execute: Execute
+    operator: Conv | Gemm, channels: int, groups: int, output: TensorType, execute: Execute, clusters: bool = True
 ) -> Iterable[Folding]:
-    """Sparse engines over the weights, over their coefficients where that is possible, or over both."""
+    """Sparse engines over the weights, their coefficients, or centres and residuals, as far as that is possible.
+
+    Without `clusters` the residuals are to be decoded into coefficients.
+    """
     coding = None if execute == "spatial" else operator.frequency_coding
     pixels = output.size // operator.outputs
     if coding is None or execute == "auto":
@@ -168,6 +172,24 @@ def _sparse(
             words = [(lanes, 0, lanes) for lanes in divisors(channels) if lanes % size == 0]
         words = [*((words[0][0], simd, simd) for simd in divisors(size)[:-1]), *words]
         yield from _sparse_foldings("frequency", nonzeros, words, groups, pixels)
+        if clusters:
+            yield from _clustered(operator, coding, groups, pixels)
+
+
+def _clustered(operator: Conv | Gemm, coding: Coding, groups: int, pixels: int) -> Iterable[Folding]:
+    """Clustered units, whose centre stage makes just so many responses a step that no round waits for it."""
+    count = len(coding.assignments)
+    if coding.transform.kind != "taps" or not count:
+        return
+    nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape, coding, has_centres=True)
+    taps, channels, _ = nonzeros.values.shape
+    words = [(lanes, 0, lanes * taps) for lanes in divisors(channels)]
+    for folding in _sparse_foldings("frequency", nonzeros, words, groups, pixels):
+        pieces = nonzeros.pieces(folding.macs)
+        arriving = folding.pixels * channels * groups // folding.lanes
+        free = max(pieces.steps, pieces.partials) // arriving
+        per_step = next(n for n in divisors(count) if count <= n * free or n == count)
+        yield replace(folding, centres=per_step)
 
 
 def _sparse_foldings(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolchain.codegen.basis import basis_channels, basis_window, frequency_coding
+from toolchain.codegen.basis import basis_channels, basis_window, centre_responses, frequency_coding
 from toolchain.codegen.codings import random_packed
 from toolchain.codegen.kernel import (
     Cost,
@@ -176,6 +176,8 @@ class Conv(LinearOperator):
         block = given.shape[2] // self.groups
         if coding and coding.transform.kind == "taps":
             chain, block = [basis_window(given, self.window, folding.lanes, coding)], folding.lanes
+            if folding.centres:
+                chain.append(centre_responses(chain[-1].output, self.reach(given), coding, folding.centres))
         else:
             # A word of a depthwise window holds a tap of several channels, each a group of its own.
             block = folding.lanes if self.is_depthwise else block
@@ -186,7 +188,7 @@ class Conv(LinearOperator):
         if coding and folding.simd:
             chain.append(repack(chain[-1].output, folding.simd))
         source = chain[-1].output if chain else Port(given, folding.lanes)
-        nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding)
+        nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding, has_centres=folding.centres > 0)
         pixels = output.shape[0] * output.shape[1]
         unit = sparse_matrix_vector(source, output, pixels, nonzeros, self.groups, block, self.bias.array, folding)
         return [*chain, unit]

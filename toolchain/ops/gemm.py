@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolchain.codegen.basis import basis_channels, basis_window, frequency_coding
+from toolchain.codegen.basis import basis_channels, basis_window, centre_responses, frequency_coding
 from toolchain.codegen.codings import random_packed
 from toolchain.codegen.kernel import Folding, Kernel, Port
 from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
@@ -97,7 +97,7 @@ class Gemm(LinearOperator):
     def _sparse(self, given: TensorType, output: TensorType, folding: Folding) -> list[Kernel]:
         coding = self.frequency_coding if folding.domain == "frequency" else None
         pixels, source = math.prod(given.shape[:-1]), Port(given, folding.lanes)
-        nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding)
+        nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding, has_centres=folding.centres > 0)
         chain, block = [], nonzeros.values.shape[1]
         if coding and coding.transform.kind == "taps":
             # The inputs are pictures on top of each other, and a window covers each.
@@ -105,6 +105,9 @@ class Gemm(LinearOperator):
             picture = replace(given, shape=(pixels * rows, columns, channels))
             chain = [basis_window(picture, Window((rows, columns), (rows, columns)), folding.lanes, coding)]
             block = folding.lanes
+            if folding.centres:
+                reach = given.low, given.high
+                chain.append(centre_responses(chain[-1].output, reach, coding, folding.centres))
         elif coding:
             chain = [basis_channels(source, (given.low, given.high), coding)]
         if coding and folding.simd:

@@ -80,6 +80,14 @@ class Coding:
         return np.asarray(levels + self.transform.joined(common, levels.shape[0]))
 
     @cached_property
+    def assignments(self) -> Array:
+        """(centres that are not zero, blocks, outputs) of zeros and ones: which block adds which centre's response."""
+        if self.clusters is None:
+            return np.zeros((0, self.levels.array.size // self.transform.size, self.levels.shape[2]), np.int64)
+        used = np.flatnonzero(self.clusters.centres.array.any(1))
+        return np.asarray(self.clusters.indices.array == used[:, None, None], dtype=np.int64)
+
+    @cached_property
     def scaled(self) -> Array:
         """The coefficients in units of the finest step: what Z is multiplied by."""
         taps, channels, _ = self.levels.shape

@@ -17,7 +17,7 @@ from toolchain.packing.container import Statistics
 from toolchain.packing.packed import Coding, Packed
 from toolchain.packing.search import Candidate
 
-SPARSE = "sparse_matrix_vector"
+SPARSE, CENTRES = "sparse_matrix_vector", "centre_responses"
 
 
 def coding_of(node: Node) -> Coding | None:
@@ -62,7 +62,7 @@ def packing_entry(
         return entry
     coding = coding_of(node)
     dense = operator.multiplications(*(t.shape for t in types))
-    entry["multiplications"] = _multiplications(operator, coding, dense, entry["execution"])
+    entry["multiplications"] = _multiplications(operator, coding, dense, engine["unit"], entry["execution"])
     entry["density"] = float(np.count_nonzero(operator.weights.array) / max(operator.weights.array.size, 1))
     if coding is None:
         return entry
@@ -82,6 +82,8 @@ def packing_entry(
 
 def _engine(processes: Iterable[Process]) -> dict[str, Any]:
     """The unit that multiplies, and what its rounds wait for."""
+    processes = tuple(processes)
+    unit = "clustered" if any(process.kernel.function == CENTRES for process in processes) else "sparse"
     for process in processes:
         config = process.kernel.config
         if process.kernel.function == SPARSE:
@@ -93,7 +95,7 @@ def _engine(processes: Iterable[Process]) -> dict[str, Any]:
             schedule, copies = process.kernel.cost.memories, process.kernel.cost.banks
             return {
                 "execution": "frequency" if config["FREQUENCY"] else "spatial",
-                "unit": "sparse",
+                "unit": unit,
                 "lanes": config["MACS"],
                 "pixels": config["GROUP_PIXELS"],
                 "nonzeros": config["NONZEROS"],
@@ -106,18 +108,23 @@ def _engine(processes: Iterable[Process]) -> dict[str, Any]:
     return {"execution": "spatial", "unit": None}
 
 
-def _multiplications(operator: LinearOperator, coding: Coding | None, dense: int, execution: str) -> dict[str, int]:
+def _multiplications(
+    operator: LinearOperator, coding: Coding | None, dense: int, unit: str | None, execution: str
+) -> dict[str, int]:
     """Dense and packed multiplications for one input (CNNpack's r_s), and the additions that come with frequency.
 
-    Packed: those by nonzero coefficients in the domain that the weights are coded in; by centres, once per input block.
+    Packed: those by nonzero coefficients in the domain that the weights are coded in. The clustered unit multiplies by
+    private residuals instead, and by the centres once per input block.
     """
     found = {"dense": dense, "packed": dense, "basis_additions": 0, "centre_responses": 0}
     if coding is None:
         return found
     pixels = dense // max(operator.weights.array.size, 1)
-    nonzeros = operator.weights.array if coding.rounded else coding.levels.array
+    is_clustered = coding.clusters is not None and unit == "clustered"
+    nonzeros = coding.levels.array if is_clustered else coding.coefficients
+    nonzeros = operator.weights.array if coding.rounded else nonzeros
     found["packed"] = pixels * int(np.count_nonzero(nonzeros))
-    if coding.clusters and not coding.rounded:
+    if coding.clusters and is_clustered:
         taps, channels, _ = coding.levels.shape
         centres = int(np.count_nonzero(coding.clusters.centres.array))
         found["centre_responses"] = pixels * centres * taps * channels // coding.transform.size
