@@ -17,6 +17,8 @@ from toolchain.packing.container import Statistics
 from toolchain.packing.packed import Coding, Packed
 from toolchain.packing.search import Candidate
 
+FEW = 1.1
+"""Steps over those of as many full rounds as there are groups of pixels: above, filling and draining bind."""
 SPARSE, CENTRES = "sparse_matrix_vector", "centre_responses"
 
 
@@ -45,7 +47,7 @@ def packing_entry(
     unit: str,
 ) -> dict[str, Any]:
     """The keys of a layer's entry that describe coding and execution."""
-    engine = _engine(processes)
+    engine = engine_entry(processes)
     entry: dict[str, Any] = {
         "coding": "spatial",
         "coded": "plain",
@@ -80,7 +82,7 @@ def packing_entry(
     return entry
 
 
-def _engine(processes: Iterable[Process]) -> dict[str, Any]:
+def engine_entry(processes: Iterable[Process]) -> dict[str, Any]:
     """The unit that multiplies, and what its rounds wait for."""
     processes = tuple(processes)
     unit = "clustered" if any(process.kernel.function == CENTRES for process in processes) else "sparse"
@@ -92,6 +94,10 @@ def _engine(processes: Iterable[Process]) -> dict[str, Any]:
                 "fill": int(config["FILL"]),
                 "drain": int(config["DRAIN"]),
             }
+            binds = max(rounds, key=lambda name: rounds[name])
+            full_rounds = int(config["PIXELS"]) // int(config["GROUP_PIXELS"]) * max(rounds.values())
+            if binds == "nonzeros" and process.kernel.schedule.steps > FEW * full_rounds:
+                binds = "first and last rounds"
             schedule, copies = process.kernel.cost.memories, process.kernel.cost.banks
             return {
                 "execution": "frequency" if config["FREQUENCY"] else "spatial",
@@ -99,7 +105,7 @@ def _engine(processes: Iterable[Process]) -> dict[str, Any]:
                 "lanes": config["MACS"],
                 "pixels": config["GROUP_PIXELS"],
                 "nonzeros": config["NONZEROS"],
-                "binds": max(rounds, key=lambda name: rounds[name]),
+                "binds": binds,
                 "schedule_bits": sum(words * bits for words, bits in schedule),
                 "operand_bits": sum(count * words * bits for count, words, bits in copies[:1]),
             }
