@@ -7,8 +7,8 @@
 #include <hls_stream.h>
 
 #include "basis.h"
+#include "line_buffer.h"
 #include "loops.h"
-#include "sliding_window.h"
 #include "word.h"
 
 namespace dct {
@@ -27,62 +27,49 @@ void basis_window(
     const int COLUMNS = C::KERNEL_WIDTH;
     const int LANES = C::LANES;
     const int PIXEL_WORDS = C::CHANNELS / LANES;
-    const int INPUT_ROW = C::WIDTH * PIXEL_WORDS;
-    const int EXTENT = (ROWS - 1) * C::DILATION_HEIGHT + 1;
     const int EXTENT_WIDTH = (COLUMNS - 1) * C::DILATION_WIDTH + 1;
     // Where the kernel's right edge is for the first and the last pixel of a row of outputs.
     const int EDGE = EXTENT_WIDTH - 1 - C::PAD_LEFT;
     const int LAST_EDGE = EDGE + (C::OUT_WIDTH - 1) * C::STRIDE_WIDTH;
     const int FIRST_COLUMN = EDGE < 0 ? EDGE : 0;
     const int OUTPUT_ROW = (LAST_EDGE - FIRST_COLUMN + 1) * PIXEL_WORDS;
-    const int STRIDE_WORDS = C::STRIDE_HEIGHT * INPUT_ROW;
-    const int ROW_STEPS = OUTPUT_ROW > STRIDE_WORDS ? OUTPUT_ROW : STRIDE_WORDS;
-    // While a row of outputs is made of EXTENT rows, the next one's STRIDE_HEIGHT rows come in.
-    const int SLOTS = EXTENT + C::STRIDE_HEIGHT;
-    const int FIRST_LOADED = detail::clamp(EXTENT - C::PAD_TOP, 0, C::HEIGHT);
-    const int LAST_LOADED =
-        detail::clamp((C::OUT_HEIGHT - 1) * C::STRIDE_HEIGHT - C::PAD_TOP + EXTENT, 0, C::HEIGHT);
     const int KEPT = EXTENT_WIDTH > 1 ? EXTENT_WIDTH - 1 : 1;
     enum { BANKS = update_banks(PIXEL_WORDS) };  // an enum: only a pragma uses it
+    typedef detail::line_buffer<C, OUTPUT_ROW> lines_t;
     typedef typename C::column_t column_t;
     typedef word_t<typename C::input_t, LANES> word;
     typedef word_t<column_t, ROWS * LANES> column_word;  // element u * LANES + lane
 
-    DCT_MEMORY word rows[SLOTS][INPUT_ROW];  // row y lives in slot y modulo SLOTS
+    DCT_MEMORY word rows[lines_t::SLOTS][lines_t::INPUT_ROW];
     DCT_HLS(array_partition variable = rows complete dim = 1)
     // kept[d][block]: the column d + 1 left of the kernel's right edge.
     DCT_MEMORY column_word kept[KEPT][PIXEL_WORDS];
     DCT_HLS(array_partition variable = kept complete dim = 1)
     DCT_HLS(array_partition variable = kept cyclic factor = BANKS dim = 2)
 
-    int load_slot = 0, load_column = 0;
+    lines_t lines;
 prologue:
-    for (int i = 0; i < FIRST_LOADED * INPUT_ROW; ++i) {
+    for (int i = 0; i < lines_t::PROLOGUE; ++i) {
         DCT_HLS(pipeline II = 1)
-        rows[load_slot][load_column] = in.read();
-        if (advance<INPUT_ROW>(load_column)) advance<SLOTS>(load_slot);
+        rows[lines.load_slot][lines.load_column] = in.read();
+        lines.next_word();
     }
 
-    int loaded = FIRST_LOADED;
-    int top = -C::PAD_TOP;  // first row under the kernel, possibly outside the picture
-    int top_slot = detail::floor_mod(-C::PAD_TOP, SLOTS);
 output_rows:
     for (int oy = 0; oy < C::OUT_HEIGHT; ++oy) {
-        const int needed = detail::clamp(top + C::STRIDE_HEIGHT + EXTENT, 0, C::HEIGHT);
-        const int next_loaded = oy + 1 < C::OUT_HEIGHT ? needed : loaded;
-        const int loads = (next_loaded - loaded) * INPUT_ROW;
+        const int loads = lines.begin_row(oy);
         int x = FIRST_COLUMN, block = 0;
         int awaited = EDGE - FIRST_COLUMN;  // columns until the next output pixel is complete
     steps:
-        for (int i = 0; i < ROW_STEPS; ++i) {
+        for (int i = 0; i < lines_t::ROW_STEPS; ++i) {
             DCT_HLS(pipeline II = 1)
             // The two accesses never meet within a row of outputs.
             DCT_HLS(dependence variable = rows type = inter dependent = false)
             DCT_HLS(dependence variable = kept type = inter direction = RAW distance =
                         PIXEL_WORDS true)
             if (i < loads) {
-                rows[load_slot][load_column] = in.read();
-                if (advance<INPUT_ROW>(load_column)) advance<SLOTS>(load_slot);
+                rows[lines.load_slot][lines.load_column] = in.read();
+                lines.next_word();
             }
             if (i < OUTPUT_ROW) {
                 word given[ROWS];
@@ -90,10 +77,8 @@ output_rows:
             take_rows:
                 for (int ky = 0; ky < ROWS; ++ky) {
                     DCT_HLS(unroll)
-                    const int y = top + ky * C::DILATION_HEIGHT;
-                    const int slot = detail::wrap<SLOTS>(top_slot + ky * C::DILATION_HEIGHT);
-                    const bool inside = y >= 0 && y < C::HEIGHT && x >= 0 && x < C::WIDTH;
-                    given[ky] = inside ? rows[slot][x * PIXEL_WORDS + block] : word(0);
+                    given[ky] = lines.inside(ky, x) ? rows[lines.slot(ky)][x * PIXEL_WORDS + block]
+                                                    : word(0);
                 }
                 column_word columns[COLUMNS];
                 DCT_HLS(array_partition variable = columns complete)
@@ -162,13 +147,11 @@ output_rows:
                 }
             }
         }
-        loaded = next_loaded;
-        top += C::STRIDE_HEIGHT;
-        top_slot = detail::wrap<SLOTS>(top_slot + C::STRIDE_HEIGHT);
+        lines.end_row();
     }
 
 epilogue:  // rows below the last kernel position
-    for (int i = 0; i < (C::HEIGHT - LAST_LOADED) * INPUT_ROW; ++i) {
+    for (int i = 0; i < lines_t::EPILOGUE; ++i) {
         DCT_HLS(pipeline II = 1)
         in.read();
     }

@@ -7,6 +7,7 @@
 #include <hls_stream.h>
 
 #include "loops.h"
+#include "multiply.h"
 #include "weights.h"
 #include "word.h"
 

@@ -4,6 +4,7 @@
 
 #include <hls_stream.h>
 
+#include "multiply.h"
 #include "weights.h"
 #include "word.h"
 

@@ -4,6 +4,7 @@
 
 #include <hls_stream.h>
 
+#include "multiply.h"
 #include "weights.h"
 #include "word.h"
 
@@ -19,6 +20,8 @@ void matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in,
                    hls::stream<word_t<typename C::output_t, C::PE> >& out) {
     static_assert(C::ROWS % C::PE == 0, "PE must divide ROWS");
     static_assert(C::COLUMNS % C::SIMD == 0, "SIMD must divide COLUMNS");
+    typedef typename C::weight_t weight_t;
+    typedef ap_int<bits<weight_t>::value + bits<typename C::input_t>::value + 1> product;
     const int PE = C::PE;
     const int SIMD = C::SIMD;
     const int ROW_FOLDS = C::ROWS / PE;
@@ -54,20 +57,46 @@ pixels:
                     unpack(word, x);
                     const int block = group * ROW_FOLDS + row;
                     const int fold = block * COLUMN_FOLDS + column;
-                rows:
-                    for (int pe = 0; pe < PE; ++pe) {
+                    // The recurrence is a single addition: the products are summed apart.
+                    typename C::output_t dots[PE];
+                    DCT_HLS(array_partition variable = dots complete)
+                pairs:
+                    for (int pair = 0; pair < PE / 2; ++pair) {
                         DCT_HLS(unroll)
-                        // The recurrence is a single addition: the products are summed apart.
-                        typename C::output_t dot = 0;
+                        typename C::output_t first_dot = 0, second_dot = 0;
                     columns:
                         for (int simd = 0; simd < SIMD; ++simd) {
                             DCT_HLS(unroll)
-                            dot += multiply(x[simd], get_weight<typename C::weight_t>(
-                                                         weights[fold], pe * SIMD + simd));
+                            product first, second;
+                            multiplier<C::MULTIPLIER>::pair(
+                                get_weight<weight_t>(weights[fold], 2 * pair * SIMD + simd),
+                                get_weight<weight_t>(weights[fold], (2 * pair + 1) * SIMD + simd),
+                                x[simd], first, second);
+                            first_dot += first;
+                            second_dot += second;
                         }
+                        dots[2 * pair] = first_dot;
+                        dots[2 * pair + 1] = second_dot;
+                    }
+                    if (PE % 2) {
+                        typename C::output_t dot = 0;
+                    last_columns:
+                        for (int simd = 0; simd < SIMD; ++simd) {
+                            DCT_HLS(unroll)
+                            product last;
+                            multiplier<C::MULTIPLIER>::one(
+                                get_weight<weight_t>(weights[fold], (PE - 1) * SIMD + simd),
+                                x[simd], last);
+                            dot += last;
+                        }
+                        dots[PE - 1] = dot;
+                    }
+                rows:
+                    for (int pe = 0; pe < PE; ++pe) {
+                        DCT_HLS(unroll)
                         const typename C::output_t sum =
                             column == 0 ? typename C::output_t(bias[block * PE + pe]) : sums[pe];
-                        sums[pe] = sum + dot;
+                        sums[pe] = sum + dots[pe];
                     }
                     if (column == COLUMN_FOLDS - 1) out.write(pack(sums));
                 }

@@ -11,6 +11,7 @@
 #include <hls_stream.h>
 
 #include "loops.h"
+#include "multiply.h"
 #include "word.h"
 
 namespace dct {
@@ -90,6 +91,8 @@ void sparse_matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in
     static_assert(C::INPUTS % C::SIMD == 0, "SIMD must divide INPUTS");
     static_assert(C::OUTPUTS % C::PE == 0, "PE must divide OUTPUTS");
     typedef typename C::output_t output_t;
+    typedef ap_int<bits<typename C::input_t>::value + bits<typename C::weight_t>::value + 1>
+        product;
     typedef detail::rounds<C> rounds;
     const int MACS = C::MACS;
     const int PE = C::PE;
@@ -158,13 +161,29 @@ steps:
                 const typename C::weight_t weight = entry >> WEIGHT_AT;
                 const bool last = entry >> LAST_AT;
                 const int count = position == 0 ? 0 : counts[lane];
+                typename C::input_t x[PIXELS];
+                DCT_HLS(array_partition variable = x complete)
+            take:
+                for (int pixel = 0; pixel < PIXELS; ++pixel) {
+                    DCT_HLS(unroll)
+                    x[pixel] = detail::select_lane<typename C::input_t, C::SIMD>(
+                        vectors[lane][pixel][other * WORDS + address], select);
+                }
+                product products[PIXELS];
+                DCT_HLS(array_partition variable = products complete)
+            pairs:
+                for (int pair = 0; pair < PIXELS / 2; ++pair) {
+                    DCT_HLS(unroll)
+                    multiplier<C::MULTIPLIER>::pair(x[2 * pair], x[2 * pair + 1], weight,
+                                                    products[2 * pair], products[2 * pair + 1]);
+                }
+                if (PIXELS % 2)
+                    multiplier<C::MULTIPLIER>::one(x[PIXELS - 1], weight, products[PIXELS - 1]);
             pixels:
                 for (int pixel = 0; pixel < PIXELS; ++pixel) {
                     DCT_HLS(unroll)
-                    const typename C::input_t x = detail::select_lane<typename C::input_t, C::SIMD>(
-                        vectors[lane][pixel][other * WORDS + address], select);
                     const output_t before = position == 0 ? output_t(0) : accumulators[lane][pixel];
-                    const output_t sum = before + multiply(x, weight);
+                    const output_t sum = before + products[pixel];
                     accumulators[lane][pixel] = last ? output_t(0) : sum;
                     if (last) results[lane][pixel][other * C::RESULTS + count] = sum;
                 }

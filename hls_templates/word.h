@@ -153,16 +153,6 @@ splat_lanes:
     return word;
 }
 
-// The exact product. Formed in place: the vendor's widening operator* takes twice the time in C
-// simulation.
-template <class A, class B>
-ap_int<bits<A>::value + bits<B>::value + 1> multiply(A a, B b) {
-    DCT_HLS(inline)
-    ap_int<bits<A>::value + bits<B>::value + 1> product = a;
-    product *= b;
-    return product;
-}
-
 }  // namespace dct
 
 #endif

@@ -20,7 +20,7 @@ from toolchain.hardware.board import Board, load_board
 from toolchain.hardware.dataflow import PIPELINE, simulate
 from toolchain.hardware.folding import fold
 from toolchain.hardware.network import build_network
-from toolchain.hardware.resources import Estimate, connections_estimate, exceeded, network_estimate
+from toolchain.hardware.resources import Estimate, connections_estimate, exceeded, excess, network_estimate
 from toolchain.ir import Array, Graph
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
@@ -144,7 +144,7 @@ def make_design(
 ) -> Design:
     """Foldings, processes, streams and FIFO depths for a program on a board."""
     steps = max(interval - PIPELINE, 1) if interval else 0
-    reserved = Estimate()
+    reserved, missing = Estimate(), Estimate()
     foldings: dict[str, Folding] = {}
     hardware = hardware_graph(graph) if configuration.weight_memory == "loaded" else graph
     for _ in range(ATTEMPTS):
@@ -154,10 +154,12 @@ def make_design(
         network = build_network(hardware, foldings)
         timing = simulate(network)
         network = network.with_depths(timing.depths)
-        if not exceeded(network_estimate(network), board.resources):
+        total = network_estimate(network)
+        if not exceeded(total, board.resources):
             break
-        # The folding counted the kernels only: once more, with room for what joins them.
-        reserved = connections_estimate(network)
+        # The folding counted the kernels only: once more, with room for what joins them and for what was too much.
+        missing += excess(total, board.resources)
+        reserved = connections_estimate(network) + missing
     return Design(graph, network, timing, board, clock_mhz)
 
 

@@ -137,13 +137,20 @@ def load(path: str | Path) -> Project:
 
 
 def read_report(root: Path) -> dict[str, Any]:
-    """report.json of a project, its checksum compared with the one in program.json."""
+    """report.json of a project, its checksum compared with the one in program.json and its keys with the contract.
+
+    Raises ModelError, naming the key that is missing or wrong: checksums keep nobody from writing another report.
+    """
+    from toolchain.report.schema import find_fault  # pydantic takes longer to load than most projects
+
     program = _json(root, PROGRAM)
     content = _json(root, REPORT)
     seal = program.get("report")
     digest = hashlib.sha256((root / REPORT).read_bytes()).hexdigest()
     if not isinstance(seal, dict) or seal.get("sha256") != digest:
         raise ModelError("is damaged (checksum)", where=REPORT, fix="Compile the model again.")
+    if fault := find_fault(content):
+        raise ModelError(f"is damaged: {fault}", where=REPORT, fix="Compile the model again.")
     return content
 
 

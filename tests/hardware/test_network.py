@@ -32,7 +32,7 @@ def test_boards_validate(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("zcu10", "zcu104"), ("PYNQ-Z2", "pynq-z2"), ("u200", "u250"), ("qqqq", "Known")]
+    ("name", "nearest"), [("zcu10", "zcu104"), ("PYNQ-Z2", "pynq-z2"), ("alveo-u55c", "u55c"), ("qqqq", "Known")]
 )
 def test_unknown_boards(name, nearest):
     with pytest.raises(BoardError, match=nearest):

@@ -110,6 +110,12 @@ sliding_window((4, 3), 24, 12, (2, 2), width=7, block=12, signed=False, padding=
 # ---------------------------------------------------------------------------------------------- weighted layers
 
 
+def pairs(factor, common):
+    """Do two products share a multiplier of 25 x 18 bits?"""
+    (width, signed), (common_width, common_signed) = factor, common
+    return int((signed or common_signed) and 2 * width + common_width < 25 and common_width + (not common_signed) <= 18)
+
+
 def matrix_vector(pixels, groups, rows, columns, pe, simd, weight, **options):
     """weight: (width, signed)."""
     width, signed = options.get("input", (8, True))
@@ -121,6 +127,7 @@ def matrix_vector(pixels, groups, rows, columns, pe, simd, weight, **options):
     folds = w.reshape(groups, rows // pe, pe, columns // simd, simd).transpose(0, 1, 3, 2, 4).reshape(-1, pe * simd)
     config = {
         "PIXELS": pixels, "GROUPS": groups, "ROWS": rows, "COLUMNS": columns, "PE": pe, "SIMD": simd,
+        "MULTIPLIER": options.get("multiplier", pairs(weight, (width, signed))),
         "input_t": int_type(width, signed), "weight_t": int_type(*weight), "output_t": int_type(output),
     }  # fmt: skip
     constants = weight_array(folds, weight[0]) + array("bias", bias, options.get("bias", "int"))
@@ -131,6 +138,9 @@ def matrix_vector(pixels, groups, rows, columns, pe, simd, weight, **options):
     )  # fmt: skip
 
 
+for kind in range(3):
+    matrix_vector(3, 1, 9, 6, 3, 2, (8, True), multiplier=kind)
+    matrix_vector(3, 2, 4, 6, 4, 3, (7, False), multiplier=kind)
 for weight_width in range(1, 17):
     matrix_vector(2, 1, 4, 6, 2, 3, (weight_width, True))
 for weight_width in (1, 5, 6, 8):
@@ -192,7 +202,7 @@ def sparse(pixels, inputs, outputs, macs, group, simd, pe, **options):
             m, k, value = piece[at] if at < len(piece) else (None, 0, 0)
             following = [e[0] for e in entries[start + at + 1 : start + at + 2]]
             ends_lane = at == steps - 1
-            last = ends_lane or (m is not None and following != [m])
+            last = ends_lane or (m is not None and following not in ([], [m]))  # zeros behind the last weight
             fields = (
                 (k % simd, select_bits), (k // simd, address_bits), (value % 2 ** weight[0], weight[0]), (int(last), 1)
             )  # fmt: skip
@@ -217,6 +227,7 @@ def sparse(pixels, inputs, outputs, macs, group, simd, pe, **options):
         "GROUP_PIXELS": group, "FILL": fill, "STEPS": steps, "PARTIALS": len(partials), "EMIT": emit,
         "DRAIN": max(len(partials), emit), "NONZEROS": len(entries), "FREQUENCY": 0, "RESULTS": max(results),
         "SELECT_BITS": select_bits, "ADDRESS_BITS": address_bits,
+        "MULTIPLIER": options.get("multiplier", pairs((width, signed), weight)),
         "input_t": int_type(width, signed), "weight_t": int_type(*weight), "output_t": int_type(output),
     }  # fmt: skip
     constants = f"const unsigned long long schedule[{steps}][{len(rows[0])}] = {{{table}}};"
@@ -240,6 +251,8 @@ sparse(4, 8, 6, 5, 2, 1, 3, density=1, output=12)  # wraps
 sparse(16, 4, 16, 2, 4, 4, 1)  # emission binds
 sparse(3, 40, 3, 7, 1, 40, 3, weight=(32, True), input=(16, True), output=60)
 sparse(2, 1, 1, 1, 2, 1, 1)
+for kind in range(3):
+    sparse(10, 9, 6, 4, 5, 3, 3, multiplier=kind)
 
 
 def responses(windows, rows, columns, shifts):

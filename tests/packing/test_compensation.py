@@ -7,7 +7,7 @@ import pytest
 
 from tests.packing.samples import samples
 from toolchain.packing import compensation
-from toolchain.packing.compensation import BLOCK, Rates, Solver, round_compensated
+from toolchain.packing.compensation import BLOCK, Rates, Solver, polished, round_compensated
 from toolchain.packing.search import entropy
 from toolchain.packing.statistics import Moments
 
@@ -206,3 +206,46 @@ def test_rates_of_special_levels():
     """All zeros, no zeros, one value: lengths stay finite."""
     for levels in (np.zeros((3, 3)), np.ones((3, 3)), np.full((2, 2), 90), np.array([[5]])):
         assert np.isfinite(Rates.of(levels).bits(np.arange(128))).all()
+
+
+# Polishing.
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("count", [9, BLOCK + 36])
+def test_polished_levels_are_the_best_one_by_one(groups, count, monkeypatch):
+    """The damped error + price * bits falls to where no other level of any one coefficient lowers it."""
+    monkeypatch.setattr(compensation, "SWEEPS", 40)
+    case = samples(5, groups=groups, taps=(1, count), channels=1)
+    statistics, price, limit = case.statistics(), 2e-3, 7
+    solver = Solver.of(statistics, case.weights, 0.1)
+    assert solver.ridge is not None
+    hessian = statistics.gram + solver.ridge[:, None, None] * np.eye(count)
+    for factor, wanted in zip(solver.factor, hessian, strict=True):
+        assert np.abs(factor.T @ factor @ wanted - np.eye(count)).max() < 1e-9
+    steps = np.full(count, 0.1)
+    rates = Rates(0.5, 2.0, 1.5)
+    rough = round_compensated(solver, steps, limit, price, rates)
+    smooth = polished(solver, statistics.gram, rough, steps, limit, price, rates)
+
+    def cost(levels):
+        wrong = levels * steps[:, None] - solver.target
+        return float(price * rates.bits(levels).sum() + np.sum(wrong * (hessian @ wrong)))
+
+    assert np.abs(smooth).max() <= limit
+    assert cost(smooth) < cost(rough) or (count == 9 and np.array_equal(smooth, rough))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        at = tuple(int(rng.integers(size)) for size in smooth.shape)
+        for value in range(-limit, limit + 1):
+            other = smooth.copy()
+            other[at] = value
+            assert cost(other) >= cost(smooth) - 1e-9
+
+
+def test_plain_rounding_is_not_polished():
+    case = samples(6)
+    solver = Solver.plain(case.statistics(), case.weights)
+    steps = np.full(case.weights.shape[1], 0.1)
+    levels = round_compensated(solver, steps, LIMIT, 1e-4, FREE)
+    assert np.array_equal(polished(solver, case.statistics().gram, levels, steps, LIMIT, 1e-4, FREE), levels)

@@ -8,8 +8,10 @@ import pytest
 
 from tests.packing.samples import samples
 from tests.packing.test_search import smooth
-from toolchain.packing.packer import FEWEST_ROWS, HOLD, PIECE, VECTORS, Layer, Packer, Plan, Survey, is_held
-from toolchain.packing.search import code, transforms
+from toolchain.ir import Constant
+from toolchain.packing.packed import Coding
+from toolchain.packing.packer import FEWEST_ROWS, HOLD, PIECE, VECTORS, Layer, Packer, Plan, Survey, is_held, mixture
+from toolchain.packing.search import Candidate, code, transforms
 from toolchain.packing.statistics import Moments
 
 
@@ -101,7 +103,7 @@ def test_a_survey_changes_nothing_and_predicts():
     assert [error for _, error in found] == sorted(error for _, error in found)
     problem, transform = survey.problems["conv"]
     energy = float(problem.statistics.energy.sum())
-    alone = code(problem, transform, 1e-6 * energy / 2.0, 0.1, 1, 1)
+    alone = code(problem, transform, 1e-6 * energy / 2.0, 0.1, 1, 1, polish=False)
     assert found[1] == (alone.rate, pytest.approx(2.0 * alone.error / energy))
 
 
@@ -171,3 +173,29 @@ def test_multiplications_are_those_of_the_report(seed):
     assert found.coding.rounded == 0
     assert found.rate == layer.pixels * np.count_nonzero(found.coding.coefficients)
     assert not any(c.coding.clusters for c in plan.chosen["conv"])
+
+
+def coded_plan(price, parts):
+    """A plan that coded layers with these (rate, error)."""
+    plan = Plan(price, {}, 8)
+    for name, (rate, error) in parts.items():
+        plan.chosen[name] = [Candidate(Coding(Constant(np.zeros((1, 1, 1), int))), 0, error, rate, 0.1)]
+        plan.errors[name] = 2.0
+    return plan
+
+
+def test_a_mixture_takes_the_layers_that_pay_most():
+    keep = coded_plan(2.0, {"a": (100, 0.5), "b": (100, 0.5), "c": (100, 0.5), "d": (100, 0.5)})
+    other = coded_plan(1.0, {"a": (110, 0.2), "b": (130, 0.2), "c": (90, 0.4), "d": (120, 0.6)})
+    assert mixture(keep, other, 15, "rate") == {"a": 1.0, "c": 1.0}
+    assert mixture(keep, other, 31, "rate") == {"a": 1.0, "b": 1.0, "c": 1.0}, "c makes room for b"
+    assert mixture(keep, other, 0, "rate") == {"c": 1.0, "a": 1.0}
+    assert mixture(keep, keep, 1000, "rate") == {}
+
+
+def test_a_mixture_within_an_error():
+    keep = coded_plan(1.0, {"a": (100, 0.1), "b": (100, 0.1)})
+    other = coded_plan(2.0, {"a": (50, 0.2), "b": (90, 0.2)})
+    assert mixture(keep, other, 0.25, "error") == {"a": 2.0}
+    assert mixture(keep, other, 0.1, "error") == {}
+    assert mixture(keep, other, 0.5, "error") == {"a": 2.0, "b": 2.0}

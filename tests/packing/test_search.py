@@ -29,6 +29,7 @@ from toolchain.packing.search import (
     recoded,
     reconstructed,
     transforms,
+    with_clusters,
 )
 from toolchain.packing.statistics import Statistics
 
@@ -232,6 +233,15 @@ def test_what_is_overfitted_is_not_taken(monkeypatch):
     assert choose_damping(problem, hold, Transform(), 1e-6) == inf
 
 
+@pytest.mark.parametrize("transform", [Transform(), TAPS])
+def test_polishing_pays(transform):
+    problem = smooth(3).problem()
+    for price in PRICES[1:]:
+        rough, polished = (code(problem, transform, price, 0.1, polish=polish) for polish in (False, True))
+        assert polished.cost(price) < rough.cost(price)
+        assert polished.coding.shifts == rough.coding.shifts
+
+
 # The kernel in the spatial domain.
 
 
@@ -301,6 +311,20 @@ def test_clusters_are_not_tried():
     assert recoded(problem_of(coding, pixels=4), candidate) == [candidate]
     spatial = candidate_of(Coding(coding.levels))
     assert recoded(problem_of(coding), spatial) == [spatial]
+
+
+def test_clusters_may_make_another_transform_the_better_one():
+    coding = prototypes()
+    spatial = replace(candidate_of(Coding(coding.levels)), rate=0.9)
+    problem, frequency = problem_of(coding), candidate_of(coding)
+    taken, other, last = with_clusters(problem, [spatial, frequency], 1.0)
+    assert taken.coding.clusters is not None
+    assert other.coding is coding
+    assert last is spatial
+    far_cheaper = replace(spatial, rate=0.1)
+    assert with_clusters(problem, [far_cheaper, frequency], 1.0) == [far_cheaper, frequency]
+    unclustered = candidate_of(noisy())
+    assert with_clusters(problem_of(noisy()), [far_cheaper, unclustered], 1.0) == [far_cheaper, unclustered]
 
 
 def test_real_clusters_survive_coding():

@@ -14,6 +14,8 @@ from toolchain.errors import PassError
 from toolchain.ir.integers import INT64_HIGH, INT64_LOW
 from toolchain.ir.types import TensorType
 
+Multiplier = Literal["dsp", "lut"]
+
 
 @dataclass(frozen=True)
 class Folding:
@@ -21,9 +23,11 @@ class Folding:
 
     `lanes` elements a word in (for the basis stage over taps: channels), `pe` outputs a word out. The sparse unit
     multiplies `macs` nonzeros by the values of `pixels` pixels a step; `domain` tells which nonzeros, those of the
-    weights or of their coefficients. `simd` > 0 narrows the words that the basis stage gives before they are stored;
+    weights or of their coefficients. `simd` > 0 are the elements of a word at the unit that multiplies, where these are
+    not those that the window or the basis stage gives;
     `centres` > 0 makes so many responses of common centres a step, and leaves private residuals to the sparse unit.
-    `loaded` > 0 are the bits of a weight in a memory that is filled at run time; 0 makes the weights constants.
+    A `multiplier` is made of DSP slices or of LUTs. `loaded` > 0 are the bits of a weight in a memory that is filled at
+    run time; 0 makes the weights constants.
     """
 
     lanes: int = 1
@@ -33,6 +37,7 @@ class Folding:
     macs: int = 1
     pixels: int = 1
     simd: int = 0
+    multiplier: Multiplier = "dsp"
     centres: int = 0
     loaded: int = 0
 
@@ -114,6 +119,61 @@ class Cost:
     memories: tuple[tuple[int, int], ...] = ()
     banks: tuple[tuple[int, int, int], ...] = ()
     lut: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.multipliers + other.multipliers,
+            self.memories + other.memories,
+            self.banks + other.banks,
+            self.lut + other.lut,
+        )
+
+
+DSP_PORTS = (25, 18)
+"""Bits of the two factors of a DSP48E1, two's complement. Later slices are wider, which is not used."""
+NARROW = 3
+"""A multiplier with an operand of so few bits goes into LUTs."""
+
+Factor = tuple[int, bool]
+"""Width and signedness of an integer."""
+
+
+def can_pair(factor: Factor, common: Factor) -> bool:
+    """Do two products of a `factor` and the same `common` one go into one DSP slice? See `multiply.h`."""
+    (width, signed), (common_width, common_signed) = factor, common
+    packed = 2 * width + common_width + 1
+    fits = packed <= DSP_PORTS[0] and common_width + (not common_signed) <= DSP_PORTS[1]
+    return fits and (signed or common_signed) and min(width, common_width) > NARROW
+
+
+def multiplier_kind(wanted: Multiplier, factor: Factor, common: Factor) -> int:
+    """`multiplier_kind` of `multiply.h`: as the tool likes, in pairs, or in LUTs."""
+    if wanted == "lut":
+        return 2
+    return int(can_pair(factor, common))
+
+
+def multipliers(wanted: Multiplier, products: int, groups: int, factor: Factor, common: Factor) -> Cost:
+    """The cost of `groups` times so many `products` with a common factor."""
+    width, common_width = factor[0], common[0]
+    count = products * groups
+    if wanted == "lut":
+        return Cost(lut=count * (lut_multiplier(width, common_width) + width + common_width))
+    if not can_pair(factor, common):
+        return Cost(((count, width, common_width),))
+    pairs = (products // 2 * groups, 2 * width + common_width + 1, common_width)
+    return Cost((pairs, (products % 2 * groups, width, common_width)))
+
+
+def lut_multiplier(a: int, b: int) -> int:
+    """LUTs of a product: rows of partial products are added two by two in carry chains, each LUT forming its bits."""
+    wide, rows, total = max(a, b), min(a, b), 0
+    bits = wide
+    while rows > 1:
+        bits += 2
+        total += rows // 2 * bits
+        rows = -(-rows // 2)
+    return max(total, wide)
 
 
 @dataclass(frozen=True)

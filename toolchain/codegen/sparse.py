@@ -19,6 +19,8 @@ from toolchain.codegen.kernel import (
     Schedule,
     integer_array,
     integer_type,
+    multiplier_kind,
+    multipliers,
     nest,
     packed_chunks,
 )
@@ -160,6 +162,7 @@ def sparse_matrix_vector(
     select_bits, address_bits = (simd - 1).bit_length(), (words - 1).bit_length()
     width, signed = (folding.loaded, True) if loaded else nonzeros.type
     entry = select_bits + address_bits + width + 1
+    value = (source.type.width, source.type.signed)
     if entry > ENTRY_BITS or width > 32:
         raise PassError(f"the sparse schedule's entries have {entry} bits, {ENTRY_BITS} are possible")
 
@@ -192,6 +195,7 @@ def sparse_matrix_vector(
         "RESULTS": pieces.results,
         "SELECT_BITS": select_bits,
         "ADDRESS_BITS": address_bits,
+        "MULTIPLIER": multiplier_kind(folding.multiplier, value, (width, signed)),
         "FREQUENCY": int(folding.domain == "frequency"),
         "input_t": source.type.cpp,
         "weight_t": integer_type(width, signed),
@@ -221,8 +225,9 @@ def sparse_matrix_vector(
         Port(output, pe),
         _rounds(pixels // group, fill, pieces, emit),
         arrays,
-        Cost(
-            ((copies, source.type.width, width),),
+        multipliers(folding.multiplier, group, macs, value, (width, signed))
+        + Cost(
+            (),
             ((pieces.steps, macs * entry), (pieces.partials, 3 if loaded else 2)),
             (
                 (copies, 2 * words, simd * source.type.width),

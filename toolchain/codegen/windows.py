@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from toolchain.codegen.kernel import (
@@ -14,6 +16,8 @@ from toolchain.codegen.kernel import (
     every,
     integer_array,
     integer_type,
+    multiplier_kind,
+    multipliers,
     nest,
     packed_chunks,
 )
@@ -110,10 +114,11 @@ def matrix_vector(
 ) -> Kernel:
     """`matrix` (groups, rows, columns) times a window of each group, for every pixel. See `matrix_vector.h`."""
     groups, rows, columns = matrix.shape
-    pe, simd, width = folding.pe, folding.lanes, weight_type.width
+    pe, simd, width = folding.pe, source.lanes, weight_type.width
     row_folds, column_folds = rows // pe, columns // simd
     folds = groups * row_folds * column_folds
     steps = pixels * folds
+    weight, factor = (width, weight_type.signed), (given.width, given.signed)
 
     def elements() -> Array:
         folded = matrix.reshape(groups, row_folds, pe, column_folds, simd).transpose(0, 1, 3, 2, 4)
@@ -129,8 +134,9 @@ def matrix_vector(
             "COLUMNS": columns,
             "PE": pe,
             "SIMD": simd,
+            "MULTIPLIER": multiplier_kind(folding.multiplier, weight, factor),
             "input_t": given.cpp,
-            "weight_t": integer_type(width, weight_type.signed),
+            "weight_t": integer_type(*weight),
             "output_t": output.cpp,
         },
         (source,),
@@ -141,12 +147,23 @@ def matrix_vector(
             nest((pixels * groups * row_folds, column_folds), start=column_folds - 1),
         ),
         {"weights": packed_chunks(elements, pe * simd, width), "bias": integer_array(bias)},
-        Cost(
-            ((pe * simd, given.width, width),),
-            ((folds, pe * simd * width), (column_folds, simd * given.width)),
+        multipliers(folding.multiplier, pe, simd, weight, factor)
+        + Cost(
+            memories=((folds, pe * simd * width), (column_folds, simd * given.width)),
             lut=pe * output.width * 2,
         ),
     )
+
+
+def repacked(chain: list[Kernel], given: Port, lanes: int) -> Port:
+    """The stream behind a chain of kernels, or `given`, with so many lanes; adds to the chain what that needs."""
+    source = chain[-1].output if chain else given
+    while source.lanes != lanes:
+        # Wide words first: narrow ones would take more steps than either end.
+        step = lanes if source.lanes % lanes == 0 or lanes % source.lanes == 0 else math.lcm(source.lanes, lanes)
+        chain.append(repack(source, step))
+        source = chain[-1].output
+    return source
 
 
 def repack(given: Port, lanes: int) -> Kernel:

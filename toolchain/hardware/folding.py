@@ -1,14 +1,14 @@
 """Chooses lanes, SIMD, PE and the engine of every node: the shortest interval that the board's budget allows.
 
-For a target T in cycles each node takes the cheapest folding whose steps do not exceed T. The total cost falls with
-growing T, so bisection over the step counts that occur finds the smallest T that fits.
+Bisection over the step counts that occur finds the smallest for which the foldings that are fast enough fit together;
+`solver.py` tells whether they do.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from toolchain.codegen.kernel import Folding
@@ -16,7 +16,8 @@ from toolchain.codegen.sparse import Nonzeros
 from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
 from toolchain.hardware.network import WORD_BITS, lane_bits
-from toolchain.hardware.resources import Estimate, exceeded, kernel_estimate
+from toolchain.hardware.resources import Estimate, kernel_estimate, rank
+from toolchain.hardware.solver import Option, solve
 from toolchain.ir import Graph, Node, TensorType
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -31,15 +32,6 @@ GROUP_PIXELS = (1, 2, 4, 8)
 FEW_ROUNDS = 32
 UNROLL = 4096
 """HLS refuses to unroll or partition further."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One folding of a node: its cycles a frame and its modelled cost."""
-
-    folding: Folding
-    steps: int
-    cost: Estimate
 
 
 def divisors(number: int) -> list[int]:
@@ -79,10 +71,10 @@ def _options(
 ) -> list[Option]:
     forced = layer.simd is not None or layer.pe is not None
     found = []
-    for folding in _foldings(node, types, output, execute, loaded):
+    for folding in _with_multipliers(node, _foldings(node, types, output, execute, loaded)):
         if forced and folding.engine == "sparse":
             continue
-        if layer.simd not in (None, folding.lanes) or (
+        if layer.simd not in (None, folding.simd or folding.lanes) or (
             isinstance(node.operator, Conv | Gemm) and layer.pe not in (None, folding.pe)
         ):
             continue
@@ -100,16 +92,21 @@ def _options(
     if not found and execute == "frequency":
         return _options(node, types, output, layer, "spatial", loaded)
     if not found:
-        legal = sorted({f.lanes for f in _foldings(node, types, output, execute, loaded) if f.engine == "dense"})
+        dense = (f for f in _foldings(node, types, output, execute, loaded) if f.engine == "dense")
+        legal = sorted({f.simd or f.lanes for f in dense})
         raise ConfigurationError(
             f"no folding with simd={layer.simd} and pe={layer.pe} exists", where=node.layer, fix=f"simd may be {legal}."
         )
-    return sorted(found, key=lambda option: (_weight(option.cost), option.steps))
+    return sorted(found, key=lambda option: (rank(option.cost), option.steps))
 
 
-def _weight(cost: Estimate) -> float:
-    """One number for unlike resources; a DSP slice of current parts comes with about 130 LUTs, a BRAM36 with 300."""
-    return cost.dsp * 130 + cost.bram36 * 300 + cost.lut
+def _with_multipliers(node: Node, foldings: Iterable[Folding]) -> Iterable[Folding]:
+    """Each folding of a layer with its multipliers in DSP slices, and in LUTs."""
+    is_matrix = isinstance(node.operator, Conv | Gemm)
+    for folding in foldings:
+        yield folding
+        if is_matrix and not (isinstance(node.operator, Conv) and node.operator.is_depthwise):
+            yield replace(folding, multiplier="lut")
 
 
 def _foldings(
@@ -130,7 +127,7 @@ def _foldings(
                     yield Folding(lanes, lanes * operator.outputs // operator.groups)
             return
         if execute != "frequency" or operator.frequency_coding is None:
-            yield from _matrix(per_group, operator.outputs // operator.groups)
+            yield from _matrix(per_group, operator.outputs // operator.groups, operator.window.taps)
         yield from _sparse(operator, per_group, operator.groups, output, execute)
     elif isinstance(operator, Gemm):
         if execute != "frequency" or operator.frequency_coding is None:
@@ -143,11 +140,17 @@ def _foldings(
                 yield Folding(lanes, lanes)
 
 
-def _matrix(columns: int, rows: int) -> Iterable[Folding]:
-    for simd in divisors(columns):
+def _matrix(channels: int, rows: int, taps: int = 1) -> Iterable[Folding]:
+    """Dense units. SIMD may go over taps; windows are then as narrow as they can be without being waited for."""
+    for simd in divisors(channels * taps):
         for pe in divisors(rows):
-            if simd * pe <= UNROLL:
+            if simd * pe > UNROLL:
+                continue
+            if channels % simd == 0:
                 yield Folding(simd, pe)
+            else:
+                enough = (lanes for lanes in divisors(channels) if lanes * rows >= simd * pe)
+                yield Folding(next(enough, channels), pe, simd=simd)
 
 
 def _sparse(
@@ -244,25 +247,8 @@ def fold(
 
     loaded = configuration.weight_bits if configuration.weight_memory == "loaded" else 0
     table = {node.name: options(graph, node, forced(node), configuration.execute, loaded) for node in nodes}
-    targets = sorted({option.steps for choices in table.values() for option in choices})
-    floor = max((min(o.steps for o in choices) for choices in table.values()), default=1)
-    targets = [t for t in targets if t >= floor] or [floor]
-
-    def chosen(target: int) -> dict[str, Option]:
-        return {name: next(o for o in choices if o.steps <= target) for name, choices in table.items()}
-
-    def fits(target: int) -> bool:
-        return not exceeded(sum((option.cost for option in chosen(target).values()), reserved), resources)
-
-    low, high = 0, len(targets) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if fits(targets[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    target = max(targets[low], min(interval, targets[-1])) if interval else targets[low]
-    foldings = {name: option.folding for name, option in chosen(target).items()}
+    target, chosen = solve(table, resources, reserved, interval)
+    foldings = {name: option.folding for name, option in chosen.items()}
     return _matched(graph, foldings, table, target)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from toolchain.codegen.kernel import Cost, Kernel
+from toolchain.codegen.kernel import DSP_PORTS, NARROW, Cost, Kernel, lut_multiplier
 from toolchain.hardware.board import Resources
 from toolchain.hardware.network import Network
 
@@ -21,8 +22,6 @@ LOADER_LUT = 8000
 LOADER_UNIT_LUT = 300
 """What writes the schedule of a layer."""
 CONNECTIONS = ("axis.h", "fork.h", "repack.h")
-NARROW = 3
-"""A multiplier with an operand of so few bits goes into LUTs."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +37,38 @@ class Estimate:
         return Estimate(self.dsp + other.dsp, self.bram36 + other.bram36, self.lut + other.lut, self.ff + other.ff)
 
 
+def limits(resources: Resources) -> dict[str, float]:
+    """How much of each resource of a part a design may take."""
+    return {
+        "dsp": DSP_SHARE * resources.dsp,
+        "bram36": BRAM_SHARE * resources.bram36,
+        "lut": LUT_SHARE * resources.lut,
+    }
+
+
 def exceeded(total: Estimate, resources: Resources) -> dict[str, tuple[float, float]]:
     """The resources of which a design takes more than it may, as (used, limit); empty when it fits."""
-    limits = {
-        "dsp": (total.dsp, DSP_SHARE * resources.dsp),
-        "bram36": (total.bram36, BRAM_SHARE * resources.bram36),
-        "lut": (total.lut, LUT_SHARE * resources.lut),
-    }
-    return {name: (used, limit) for name, (used, limit) in limits.items() if used > limit}
+    used = {"dsp": total.dsp, "bram36": total.bram36, "lut": total.lut}
+    return {name: (used[name], limit) for name, limit in limits(resources).items() if used[name] > limit}
+
+
+def rank(cost: Estimate) -> float:
+    """One number for unlike resources; a DSP slice of current parts comes with about 130 LUTs, a BRAM36 with 300."""
+    return cost.dsp * 130 + cost.bram36 * 300 + cost.lut
+
+
+def excess(total: Estimate, resources: Resources) -> Estimate:
+    """How much more of each resource a design takes than it may."""
+    over = {name: math.ceil(used - limit) for name, (used, limit) in exceeded(total, resources).items()}
+    return Estimate(**over)
 
 
 def multiplier(a: int, b: int) -> Estimate:
-    """One product of `a` and `b` bits: DSP48 slices of 25 x 18 (two's complement), or LUTs for very narrow ones."""
+    """One product of `a` and `b` bits: DSP48E1 slices, or LUTs where a factor is very narrow."""
     wide, narrow = max(a, b), min(a, b)
     if narrow <= NARROW:
-        return Estimate(lut=wide * narrow)
-    return Estimate(dsp=-(-wide // 25) * -(-narrow // 18))
+        return Estimate(lut=lut_multiplier(wide, narrow))
+    return Estimate(dsp=-(-wide // DSP_PORTS[0]) * -(-narrow // DSP_PORTS[1]))
 
 
 def memory(words: int, bits: int) -> Estimate:

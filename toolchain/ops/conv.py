@@ -23,7 +23,7 @@ from toolchain.codegen.kernel import (
     packed_chunks,
 )
 from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
-from toolchain.codegen.windows import matrix_vector, repack, sliding_window
+from toolchain.codegen.windows import matrix_vector, repacked, sliding_window
 from toolchain.errors import ModelError
 from toolchain.frontends.windows import import_window, windowed
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
@@ -140,7 +140,7 @@ class Conv(LinearOperator):
             return self._sparse(given, output, folding)
         lanes = folding.lanes
         chain = self._windows(given, lanes, lanes if self.is_depthwise else given.shape[2] // self.groups)
-        source = chain[-1].output if chain else Port(given, lanes)
+        source = repacked(chain, Port(given, lanes), folding.simd or lanes)
         if self.is_depthwise:
             chain.append(self._depthwise(given, source, output, lanes))
         else:
@@ -185,9 +185,8 @@ class Conv(LinearOperator):
             if coding:
                 windows = chain[-1].output if chain else Port(given, folding.lanes)
                 chain.append(basis_channels(windows, self.reach(given), coding))
-        if coding and folding.simd:
-            chain.append(repack(chain[-1].output, folding.simd))
         source = chain[-1].output if chain else Port(given, folding.lanes)
+        source = repacked(chain, source, folding.simd or source.lanes)
         nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding, has_centres=folding.centres > 0)
         pixels = output.shape[0] * output.shape[1]
         unit = sparse_matrix_vector(source, output, pixels, nonzeros, self.groups, block, self.bias.array, folding)

@@ -13,7 +13,7 @@ from toolchain.codegen.basis import basis_channels, basis_window, centre_respons
 from toolchain.codegen.codings import random_packed
 from toolchain.codegen.kernel import Folding, Kernel, Port
 from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
-from toolchain.codegen.windows import matrix_vector, repack
+from toolchain.codegen.windows import matrix_vector, repacked
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
@@ -110,9 +110,8 @@ class Gemm(LinearOperator):
                 chain.append(centre_responses(chain[-1].output, reach, coding, folding.centres))
         elif coding:
             chain = [basis_channels(source, (given.low, given.high), coding)]
-        if coding and folding.simd:
-            chain.append(repack(chain[-1].output, folding.simd))
         source = chain[-1].output if chain else source
+        source = repacked(chain, source, folding.simd or source.lanes)
         return [*chain, sparse_matrix_vector(source, output, pixels, nonzeros, 1, block, self.bias.array, folding)]
 
     @classmethod

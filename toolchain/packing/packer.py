@@ -19,9 +19,9 @@ from toolchain.packing.search import (
     choose,
     choose_damping,
     code,
-    recoded,
     reconstructed,
     transforms,
+    with_clusters,
 )
 from toolchain.packing.statistics import Moments
 
@@ -104,7 +104,7 @@ class Survey(Packer):
         rate = error = 0.0
         for name, (problem, transform) in self.problems.items():
             energy = float(problem.statistics.energy.sum())
-            found = code(problem, transform, price * energy / importance[name], PREDICTED_DAMPING, 2, 1)
+            found = code(problem, transform, price * energy / importance[name], PREDICTED_DAMPING, 2, 1, polish=False)
             rate += found.rate
             error += importance[name] * found.error / energy if energy else 0.0
         return rate, error
@@ -124,6 +124,10 @@ class Plan(Packer):
     """All candidates of each layer, the one taken first."""
     prices: dict[str, float] = field(default_factory=dict)
     """Squared output error for a unit of rate, by layer."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Squared relative error of the network's outputs for one of a layer's outputs, by layer."""
+    layer_prices: Mapping[str, float] = field(default_factory=dict)
+    """In place of `price`, for some layers."""
     executable: bool = False
     """Only codings whose levels are what the sparse unit multiplies: no clusters, nothing rounded away."""
 
@@ -137,7 +141,9 @@ class Plan(Packer):
         assert both is not None
         statistics = both.statistics(weights)
         energy = float(statistics.energy.sum())
-        price = self.prices[layer.name] = self.price * energy / self.importance[layer.name]
+        price = self.layer_prices.get(layer.name, self.price) * energy / self.importance[layer.name]
+        self.prices[layer.name] = price
+        self.errors[layer.name] = self.importance[layer.name] / energy if energy else 0.0
         pixels = layer.pixels if self.unit == "multiplications" else 0
         problem = Problem(layer.filters, statistics, self.bits, pixels, layer.finest)
         choices = list(transforms(layer.filters, layer.domain))
@@ -151,10 +157,37 @@ class Plan(Packer):
                 damping = choose_damping(half, hold.statistics(weights), choices[0], price)
             self.dampings[layer.name] = damping
         found = choose(problem, choices, price, self.dampings[layer.name])
+        if layer.domain != "spatial" and not self.executable:
+            found = with_clusters(problem, found, price)
         # Rounding fills a kernel's zeros, which is no way to save multiplications.
         if layer.domain == "auto" and self.unit == "bits" and not self.executable:
             found[0] = reconstructed(problem, found[0])
-        if layer.domain != "spatial" and not self.executable:
-            found[:1] = recoded(problem, found[0])
         self.chosen[layer.name] = found
         return found[0]
+
+    def rate(self, name: str) -> float:
+        return self.chosen[name][0].rate
+
+    def error(self, name: str) -> float:
+        """What a layer's coding adds to the squared relative error of the network's outputs."""
+        return self.errors[name] * self.chosen[name][0].error
+
+
+def mixture(keep: Plan, other: Plan, room: float, limited: Literal["rate", "error"]) -> dict[str, float]:
+    """The other plan's price for the layers where it pays most, as far as what is `limited` may grow by `room`.
+
+    Sizes stand still between two powers of two of the steps, and jump there: two plans on either side of a limit leave
+    room between them, which this fills (the greedy solution of a knapsack). Empty where there is nothing to take.
+    """
+    found: dict[str, float] = {}
+    worth: list[tuple[float, float, str]] = []
+    for name in keep.chosen:
+        rate, error = other.rate(name) - keep.rate(name), other.error(name) - keep.error(name)
+        cost, gain = (rate, -error) if limited == "rate" else (error, -rate)
+        if gain > 0:
+            worth.append((gain / max(cost, 1e-300), cost, name))
+    for _, cost, name in sorted(worth, reverse=True):
+        if cost <= room:
+            found[name] = other.layer_prices.get(name, other.price)
+            room -= cost
+    return found

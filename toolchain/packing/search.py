@@ -12,7 +12,7 @@ from toolchain.ir.constant import Array, Constant
 from toolchain.packing.basis import LARGEST, Transform
 from toolchain.packing.choice import estimated_bits
 from toolchain.packing.clustering import can_cluster, cluster_bits, clustered
-from toolchain.packing.compensation import Rates, Solver, round_compensated
+from toolchain.packing.compensation import Rates, Solver, polished, round_compensated
 from toolchain.packing.filters import Filters
 from toolchain.packing.packed import Coding
 from toolchain.packing.statistics import Statistics
@@ -129,7 +129,7 @@ def choose_damping(fit: Problem, hold: Statistics, transform: Transform, price: 
     """The damping that does best on samples it has not seen; infinite when that is plain rounding (DESIGN 5.5)."""
 
     def cost(damping: float) -> float:
-        candidate = code(fit, transform, price, damping, 1, 1)
+        candidate = code(fit, transform, price, damping, 1, 1, polish=False)
         error = hold.error(fit.change(candidate))
         overfitted = not np.isinf(damping) and error > OVERFITTED * candidate.error
         return np.inf if overfitted else error + price * candidate.rate
@@ -151,16 +151,31 @@ def choose_damping(fit: Problem, hold: Statistics, transform: Transform, price: 
 
 
 def code(
-    problem: Problem, transform: Transform, price: float, damping: float, moves: int = 2, rounds: int = ROUNDS
+    problem: Problem,
+    transform: Transform,
+    price: float,
+    damping: float,
+    moves: int = 2,
+    rounds: int = ROUNDS,
+    polish: bool = True,
 ) -> Candidate:
-    """Codes a layer: the best of `moves` neighbouring steps per frequency, the rate model fitted `rounds` times."""
+    """Codes a layer: the best of `moves` neighbouring steps per frequency, the rate model fitted `rounds` times.
+
+    To `polish` the levels takes as long as half of that and saves some percent of the error.
+    """
     filters = problem.filters
     taps, channels, _ = filters.weights.shape
     moved, coefficients, solver = problem.solved(transform, damping)
     frequency = transform.frequency(taps, channels).ravel()
     limit = (1 << (problem.bits - 1)) - 1
     wanted, least = _steps(solver, frequency, transform.size, price, limit, bool(problem.pixels))
-    found: list[Candidate] = []
+
+    def candidate(levels: Array, steps: Array, finest: int, shifts: Array) -> Candidate:
+        error = moved.error(levels * steps[:, None] - coefficients)
+        coding = Coding(Constant(filters.ungrouped(levels)), transform, tuple(int(s) for s in shifts))
+        return Candidate(coding, -int(finest), error, problem.rate(levels), damping)
+
+    found: list[tuple[Candidate, Array, Array]] = []
     for move in range(moves):
         exponents = np.maximum(np.ceil(np.maximum(wanted - 0.5 - move, least)).astype(int), problem.finest)
         finest = max(exponents.min(), exponents.max() - LARGEST_SHIFT)
@@ -171,10 +186,12 @@ def code(
         for _ in range(rounds):
             levels = round_compensated(solver, steps, limit, price, model)
             model = problem.model(levels)
-        error = moved.error(levels * steps[:, None] - coefficients)
-        coding = Coding(Constant(filters.ungrouped(levels)), transform, tuple(int(s) for s in shifts))
-        found.append(Candidate(coding, -int(finest), error, problem.rate(levels), damping))
-    return min(found, key=lambda candidate: candidate.cost(price))
+        found.append((candidate(levels, steps, finest, shifts), levels, steps))
+    best, levels, steps = min(found, key=lambda one: one[0].cost(price))
+    if not polish:
+        return best
+    levels = polished(solver, moved.gram, levels, steps, limit, price, problem.model(levels))
+    return candidate(levels, steps, -best.fraction, np.array(best.coding.shifts))
 
 
 def _steps(solver: Solver, frequency: Array, size: int, price: float, limit: int, finest: bool) -> tuple[Array, Array]:
@@ -219,6 +236,21 @@ def recoded(problem: Problem, candidate: Candidate) -> list[Candidate]:
     alone = replace(candidate, rate=estimated_bits(candidate.coding.levels.array))
     shared = estimated_bits(coding.levels.array) + cluster_bits(coding.clusters)
     return sorted([alone, replace(candidate, coding=coding, rate=shared)], key=lambda c: c.rate)
+
+
+def with_clusters(problem: Problem, found: Sequence[Candidate], price: float) -> list[Candidate]:
+    """The candidates of `choose`, the taken one in both its forms: another one may be taken for its clusters."""
+    forms = [recoded(problem, candidate) for candidate in found]
+
+    def cost(k: int) -> float:
+        taken, *others = forms[k]
+        saved = taken.rate / others[0].rate if others and taken.coding.clusters else 1.0
+        return found[k].error + price * found[k].rate * saved
+
+    # Without clusters the first is the best, whatever handicaps the choice knew.
+    clustered = [k for k, (taken, *_) in enumerate(forms) if k and taken.coding.clusters]
+    best = min([0, *clustered], key=cost)
+    return [*forms[best], *(candidate for k, candidate in enumerate(found) if k != best)]
 
 
 def entropy(levels: Array) -> float:

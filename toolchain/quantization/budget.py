@@ -7,7 +7,8 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 from threadpoolctl import threadpool_limits
 
@@ -15,7 +16,7 @@ from toolchain.errors import ConfigurationError
 from toolchain.ir import Array, Graph
 from toolchain.ops.linear import LinearOperator
 from toolchain.packing.importance import measure_importance
-from toolchain.packing.packer import Plan, Survey, Unit
+from toolchain.packing.packer import Plan, Survey, Unit, mixture
 from toolchain.progress import Progress, no_progress
 from toolchain.quantization.configuration import Configuration
 from toolchain.quantization.lowering import PACKING_ROWS, Lowered, chosen_rows, lower
@@ -27,6 +28,10 @@ CLOSE, QUICK_CLOSE, ERROR_CLOSE = 0.9, 0.85, 0.8
 """A result within so much of what is allowed is good enough: a size, one to begin with, an error."""
 MANY_ROWS, QUICK_ROWS = 192, 96
 """With so many calibration rows the search begins on fewer of them."""
+FULL, BEYOND = 0.97, 1.05
+"""A budget of which less is used is filled: by some layers of a run that was too large, and sought at so much more."""
+SAFE = 0.99
+"""Share of a limit up to which it is filled: what a layer takes depends a little on those in front of it."""
 ATTEMPTS = 5
 """Prices that a search tries at most."""
 PRICES = (1e-13, 1e-2)
@@ -93,6 +98,12 @@ class _Run:
     """Bytes or multiplications."""
 
 
+class _Runner(Protocol):
+    """Codes the network at a price, some layers at their own."""
+
+    def __call__(self, price: float, layers: Mapping[str, float] = ..., /) -> _Run: ...
+
+
 def lower_packed(
     graph: Graph,
     calibration: Mapping[str, Array],
@@ -128,8 +139,8 @@ def _lower_packed(
         plain = lower(graph, calibration, configuration, report)
         return Packing(plain, None, plain.output_error)
     unit = budget.unit if budget else "bits"
-    if unit == "multiplications" and configuration.execute == "spatial" and configuration.pack == "auto":
-        configuration = configuration.model_copy(update={"pack": "spatial"})  # what is executed is what counts
+    if unit == "multiplications":
+        configuration = configuration.coded_as_executed()  # what is executed is what counts
     survey = Survey(configuration.weight_bits, unit)
     plain = lower(graph, calibration, configuration, report, survey)
     if not survey.problems:
@@ -142,11 +153,13 @@ def _lower_packed(
 
     numbers = itertools.count(1)
 
-    def runner(data: Mapping[str, Array]) -> Callable[[float], _Run]:
+    def runner(data: Mapping[str, Array]) -> _Runner:
         dampings: dict[str, float] = {}
 
-        def run(price: float) -> _Run:
-            plan = Plan(price, importance, configuration.weight_bits, unit, dampings, executable=loaded)
+        def run(price: float, layers: Mapping[str, float] = MappingProxyType({})) -> _Run:
+            plan = Plan(
+                price, importance, configuration.weight_bits, unit, dampings, layer_prices=layers, executable=loaded
+            )
             number = next(numbers)
             lowered = lower(graph, data, configuration, lambda what, *p: report(f"coding {number}, {what}", *p), plan)
             rate = uncoded + sum(found[0].rate for found in plan.chosen.values())
@@ -195,9 +208,9 @@ def _uncoded(graph: Graph, survey: Survey) -> int:
 
 def _within_budget(
     price: float,
-    quick: Callable[[float], _Run] | None,
-    run: Callable[[float], _Run],
-    fresh: Callable[[float], _Run],
+    quick: _Runner | None,
+    run: _Runner,
+    fresh: _Runner,
     unit: Unit,
     limit: float,
     others: list[_Run],
@@ -231,12 +244,28 @@ def _within_budget(
             f"--budget: {limit:.0f} {name} cannot be reached, the least that is possible is {least:.0f}",
             fix="Give a larger budget.",
         )
+    best = min(within, key=lambda one: one.lowered.output_error)
+    if best.plan and best.amount < FULL * limit:
+        if not any(one.amount > limit for one in runs):
+            amount(best.price * (BEYOND * limit / best.amount) ** (1 / slope))
+        beyond = [one for one in runs if one.amount > limit]
+        if beyond:
+            other = min(beyond, key=lambda one: one.amount)
+            room = (SAFE * limit - best.amount) * (1 if unit == "multiplications" else 8)
+            runs.append(_mixed(run, best, other, room, "rate"))
+        within = [one for one in runs + others if one.amount <= limit]
     return min(within, key=lambda one: one.lowered.output_error)
 
 
-def _within_error(
-    price: float, quick: Callable[[float], _Run] | None, run: Callable[[float], _Run], limit: float
-) -> _Run | None:
+def _mixed(run: _Runner, keep: _Run, other: _Run, room: float, limited: Literal["rate", "error"]) -> _Run:
+    """A run between two, `keep` itself where there is nothing between them."""
+    assert keep.plan is not None
+    assert other.plan is not None
+    layers = mixture(keep.plan, other.plan, room, limited)
+    return run(keep.price, layers) if layers else keep
+
+
+def _within_error(price: float, quick: _Runner | None, run: _Runner, limit: float) -> _Run | None:
     """The smallest run whose output error stays within the limit, None where there is none."""
     if not limit:
         return None
@@ -254,6 +283,14 @@ def _within_error(
     for factor in DEARER:
         if not any(one.lowered.output_error <= limit for one in runs) and lowest / factor**2 > PRICES[0]:
             error(lowest / factor**2)
+    within = [one for one in runs if one.lowered.output_error <= limit]
+    beyond = [one for one in runs if one.lowered.output_error > limit]
+    if within and beyond:
+        best = min(within, key=lambda one: one.amount)
+        other = min(beyond, key=lambda one: one.lowered.output_error)
+        room = (SAFE * limit) ** 2 - best.lowered.output_error**2
+        if other.amount < best.amount and room > 0:
+            runs.append(_mixed(run, best, other, room, "error"))
     within = [one for one in runs if one.lowered.output_error <= limit]
     return min(within, key=lambda one: one.amount) if within else None
 

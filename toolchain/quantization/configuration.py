@@ -81,6 +81,19 @@ class Configuration(BaseModel):
     def layer(self, name: str) -> LayerConfiguration:
         return self.layers.get(name, LayerConfiguration())
 
+    def coded_as_executed(self) -> Configuration:
+        """Weights that are executed in the spatial domain and coded by the compiler's choice are coded there too."""
+
+        def domain(pack: Pack, execute: Execute) -> Pack:
+            return "spatial" if (pack, execute) == ("auto", "spatial") else pack
+
+        layers = {
+            name: layer.model_copy(update={"pack": domain(layer.pack or self.pack, layer.execute or self.execute)})
+            for name, layer in self.layers.items()
+            if layer.weight is None and (layer.pack or layer.execute)
+        }
+        return self.model_copy(update={"pack": domain(self.pack, self.execute), "layers": {**self.layers, **layers}})
+
 
 def load_configuration(given: Path | Mapping[str, Any] | None, **overrides: Any) -> Configuration:
     """Reads `FILE.toml`, or takes its tables as a mapping; `overrides` (options) win where they are not None.

@@ -1,7 +1,7 @@
 """`python -m toolchain.report.operators > docs/operators.md`: what is supported, read out of the registry and its code.
 
 Nothing is listed by hand but `KNOWN`: attributes, constants and refusals are those that the importers' syntax trees
-hold, kernels those that the operators' samples ask for.
+hold, kernels those that the operators' samples ask for, on every engine that the folding solver has for them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import numpy as np
 
 from toolchain.codegen.kernel import Folding
 from toolchain.frontends.keras.layers import LAYERS
-from toolchain.ir import TensorType
-from toolchain.ops import IMPORTERS, OPERATORS, Operator
+from toolchain.hardware.folding import options
+from toolchain.ir import Graph, Input, Node, TensorType
+from toolchain.ops import IMPORTERS, OPERATORS, Operator, Sample
+from toolchain.ops.conv import Conv
+from toolchain.ops.linear import LinearOperator
+from toolchain.quantization.configuration import LayerConfiguration
 
 KNOWN = """
 Abs ArgMax Attention Cast Ceil ConvInteger ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Equal Erf
@@ -51,9 +55,18 @@ Layers of `.keras`, `.h5` and `.json` files. They become ONNX operators first, t
 ## Operators of the program
 
 *Integer form*: what the real operator becomes when formats are chosen; `is one` marks those that exist in integer
-programs only. HLS kernels are templates in `hls_templates/`.
+programs only. HLS kernels are templates in `hls_templates/`, here those of the dense engine.
 
 {program}
+
+## Engines
+
+Operators with weights run on one of these engines, chosen layer by layer (`--execute`, `[layers."NAME"] execute`). The
+sparse engine multiplies by nonzeros only. In frequency these are coefficients, behind a basis stage of adders; the
+layer has to be coded in frequency, over taps or over channels, and its kernel must not be rounded. A depthwise
+convolution never runs in frequency, and is sparse only where its weights are loaded (`--weight-memory loaded`).
+
+{engines}
 
 ## Not supported
 
@@ -199,6 +212,41 @@ def program_table() -> Iterator[str]:
         yield f"| `{name}` | {cell(kind.__doc__ or '')} | {integer} | {headers or own} |"
 
 
+def engines_table() -> Iterator[str]:
+    """One row an operator with weights, from all foldings that the samples may have."""
+    columns = ("dense", "spatial"), ("sparse", "spatial"), ("sparse", "frequency")
+    yield "| operator | dense | sparse | sparse, in frequency |"
+    yield "|---|---|---|---|"
+    rows: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
+    for name, sample in weighted_samples():
+        shape = sample.inputs[0].shape
+        node = Node("y", sample.operator, ("x",), "y")
+        graph = Graph("sample", (Input("x", sample.inputs[0], tuple(range(len(shape)))),), (node,), ())
+        output = graph.types["y"]
+        assert isinstance(output, TensorType)
+        for loaded in (0, 8):
+            for option in options(graph, node, LayerConfiguration(), loaded=loaded):
+                engine = (option.folding.engine, option.folding.domain)
+                found = rows.setdefault(name, {}).setdefault(engine, {})
+                for kernel in sample.operator.kernels(sample.inputs, output, option.folding):
+                    found[kernel.function] = kernel.header
+    for name, engines in rows.items():
+        cells = (
+            ", ".join(f"`{function}` ({header})" for function, header in sorted(engines.get(engine, {}).items()))
+            for engine in columns
+        )
+        yield f"| {name} | {' | '.join(cell or 'no' for cell in cells)} |"
+
+
+def weighted_samples() -> Iterator[tuple[str, Sample]]:
+    """Samples of the operators with weights, depthwise convolutions under a name of their own."""
+    for name, kind in OPERATORS.items():
+        if issubclass(kind, LinearOperator):
+            for sample in kind.samples(np.random.default_rng(0)):
+                is_depthwise = isinstance(sample.operator, Conv) and sample.operator.is_depthwise
+                yield f"`{name}`{', depthwise' if is_depthwise else ''}", sample
+
+
 def all_operators(base: type[Operator]) -> Iterator[type[Operator]]:
     """Every class below `base`."""
     for kind in base.__subclasses__():
@@ -213,6 +261,7 @@ def page() -> str:
         onnx="\n".join(onnx_table()),
         keras=", ".join(sorted(LAYERS)),
         program="\n".join(program_table()),
+        engines="\n".join(engines_table()),
         missing=", ".join(name for name in KNOWN.split() if name not in IMPORTERS),
     )
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from toolchain.errors import printable
-from toolchain.hardware.board import board_names, load_board
+from toolchain.hardware.board import Board, Memory, Processor, board_names, load_board
 from toolchain.report.pictures import byte_count
 
 
@@ -184,39 +184,88 @@ def _table(layers: list[dict[str, Any]], title: str, columns: dict[str, Callable
     return table
 
 
+BOARDS: dict[str, Callable[[Board], str]] = {
+    "board": lambda board: board.name,
+    "part": lambda board: board.part,
+    "flow": lambda board: board.flow,
+    ">DSP": lambda board: str(board.resources.dsp),
+    ">BRAM36": lambda board: str(board.resources.bram36),
+    ">LUT": lambda board: str(board.resources.lut),
+    ">MHz": lambda board: f"{board.clock_mhz:g}",
+}
+
+
 def board_list(out: Console) -> None:
     """All boards, a line each."""
     table = Table()
-    for column in ("board", "title", "part"):
-        table.add_column(column)
-    for column in ("DSP", "BRAM36", "URAM", "LUT", "MHz"):
-        table.add_column(column, justify="right")
-    for name in board_names():
-        board = load_board(name)
-        r = board.resources
-        table.add_row(
-            name, board.title, board.part, *map(str, (r.dsp, r.bram36, r.uram, r.lut)), f"{board.clock_mhz:g}"
-        )
+    for column in BOARDS:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for board in map(load_board, board_names()):
+        table.add_row(*(cell(board) for cell in BOARDS.values()))
     out.print(table)
 
 
 def board_table(name: str, out: Console) -> None:
-    """The facts of one board."""
+    """The facts of one board and where they stand. Numbers are plain integers: scripts search for them."""
     board = load_board(name)
-    table = Table(title=board.title, show_header=False)
+    r = board.resources
     facts = {
         "name": board.name,
         "part": board.part,
         "family": board.family,
         "flow": board.flow,
+        "board file": board.board_part,
+        "platform": board.platform,
         "clock": f"{board.clock_mhz:g} MHz",
-        "DSP": board.resources.dsp,
-        "BRAM36": board.resources.bram36,
-        "URAM": board.resources.uram,
-        "LUT": board.resources.lut,
-        "FF": board.resources.ff,
+        "processor": board.processor and processor_text(board.processor),
+        **{f"memory {number}": memory_text(memory) for number, memory in enumerate(board.memories, 1)},
+        "DSP": r.dsp,
+        "BRAM36": r.bram36,
+        "URAM": r.uram,
+        "LUT": r.lut,
+        "FF": r.ff,
+        "reserved": board.reserved,
         **{f"source, {key}": text for key, text in board.sources.items()},
     }
+    table = Table(title=board.title, show_header=False)
     for key, value in facts.items():
-        table.add_row(key, str(value))
+        if value is not None:
+            table.add_row(key, str(value))
     out.print(table)
+
+
+def memory_text(memory: Memory) -> str:
+    """`DDR4, 4096 MiB, 2 banks, 38.4 GB/s`, without what is unknown."""
+    facts = [memory.kind.upper(), f"{memory.mib} MiB"]
+    if memory.banks:
+        facts.append(f"{memory.banks} bank{'s' * (memory.banks > 1)}")
+    if memory.gbps:
+        facts.append(f"{memory.gbps:g} GB/s")
+    return ", ".join(facts)
+
+
+def processor_text(processor: Processor) -> str:
+    """`2 x Arm Cortex-A9, 32 bits`."""
+    *words, core = processor.core.split("_")
+    return f"{processor.count} x {' '.join(words).title()}-{core.upper()}, {processor.bits} bits"
+
+
+def board_page() -> str:
+    """The table of `docs/boards.md`, in Markdown."""
+    columns: dict[str, Callable[[Board], str]] = {
+        "board": lambda board: f"`{board.name}`",
+        "title": lambda board: board.title,
+        "part": lambda board: f"`{board.part}`",
+        "flow": lambda board: f"`{board.flow}`",
+        "DSP": lambda board: f"{board.resources.dsp:,}",
+        "BRAM36": lambda board: f"{board.resources.bram36:,}",
+        "URAM": lambda board: f"{board.resources.uram:,}",
+        "LUT": lambda board: f"{board.resources.lut:,}",
+        "FF": lambda board: f"{board.resources.ff:,}",
+        "MHz": lambda board: f"{board.clock_mhz:g}",
+        "memory": lambda board: "; ".join(map(memory_text, board.memories)),
+        "processor": lambda board: processor_text(board.processor) if board.processor else "",
+    }
+    rows = [list(columns), ["---:" if name.isupper() or name == "MHz" else "---" for name in columns]]
+    rows += [[cell(board) for cell in columns.values()] for board in map(load_board, board_names())]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -22,7 +22,7 @@ _WIDE = re.compile(r"\bap_(?:u?int|u?fixed)(?:_base)?<(\d+)")
 _FLOATING = re.compile(r"\b(?:float|double|long double|half|__fp16|_Float16)\b")
 _HEAP = frozenset({"malloc", "calloc", "realloc", "free", "alloca", "aligned_alloc", "strdup"})
 _CONTAINER = re.compile(r"\bstd::(?:\w+::)?(vector|deque|list|map|set|basic_string|function|unique_ptr|shared_ptr)\b")
-_LOADER = frozenset({"src/kernels/decoder.h", "src/kernels/weight_loader.h"})
+_LOADER = frozenset({f"src/kernels/{name}.h" for name in ("container", "decoder", "weight_loader")})
 """These read a container: how often their loops run is known only then, and no frame waits for them."""
 _FORBIDDEN: Mapping[str, Fault] = {
     "CXX_NEW_EXPR": ("dynamic-memory", "new has no memory to take from in hardware"),

@@ -1,0 +1,104 @@
+"""Chooses one folding a node within the budget of a part: a multiple-choice knapsack, solved by ortools' CP-SAT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from toolchain.codegen.kernel import Folding
+from toolchain.hardware.board import Resources
+from toolchain.hardware.resources import Estimate, limits, rank
+
+EFFORT = 20.0
+"""CP-SAT's deterministic time for one answer, about seconds."""
+SHARES = 10_000
+"""Parts that a budget has in the objective."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One folding of a node: its cycles a frame and its modelled cost."""
+
+    folding: Folding
+    steps: int
+    cost: Estimate
+
+
+Table = Mapping[str, Sequence[Option]]
+
+
+def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0) -> tuple[int, dict[str, Option]]:
+    """The smallest cycles a frame that fit, not below `least`, and the options that do it with the least of the part.
+
+    `reserved` is taken by the rest of the design. Where nothing fits, the options of the smallest design.
+    """
+    floor = max((min(option.steps for option in choices) for choices in table.values()), default=1)
+    found = {option.steps for choices in table.values() for option in choices if option.steps >= floor}
+    targets = sorted({max(steps, least) for steps in found} | {max(floor, least)})
+    low, high = 0, len(targets) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _choose(_within(table, targets[middle]), resources, reserved, is_any=True):
+            high = middle
+        else:
+            low = middle + 1
+    choices = _within(table, targets[low])
+    best = _choose(choices, resources, reserved)
+    return targets[low], best or {name: min(few, key=lambda o: rank(o.cost)) for name, few in choices.items()}
+
+
+def _within(table: Table, target: int) -> dict[str, list[Option]]:
+    """Each node's options that are fast enough, without those that another one beats in every resource."""
+    return {name: _undominated(o for o in choices if o.steps <= target) for name, choices in table.items()}
+
+
+def _undominated(options: Iterable[Option]) -> list[Option]:
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.cost.dsp, o.cost.bram36, o.cost.lut, o.steps)):
+        if not any(k.cost.bram36 <= option.cost.bram36 and k.cost.lut <= option.cost.lut for k in kept):
+            kept.append(option)
+    return kept
+
+
+def _share(cost: Estimate, resources: Resources) -> int:
+    """What a cost takes of the budgets, in SHARES of each, summed."""
+    used = {"dsp": cost.dsp, "bram36": cost.bram36, "lut": cost.lut}
+    return sum(round(SHARES * used[name] / limit) for name, limit in limits(resources).items() if limit)
+
+
+def _choose(
+    table: Mapping[str, list[Option]], resources: Resources, reserved: Estimate, *, is_any: bool = False
+) -> dict[str, Option] | None:
+    """The options with the least share of the budgets, or any that fit; None where none do."""
+    from ortools.sat.python import cp_model  # takes half a second, which only this needs
+
+    room = limits(resources)
+    columns: dict[str, tuple[Callable[[Estimate], int], int]] = {
+        "dsp": (lambda cost: cost.dsp, int(room["dsp"]) - reserved.dsp),
+        "bram36": (lambda cost: int(2 * cost.bram36), int(2 * room["bram36"]) - int(2 * reserved.bram36)),
+        "lut": (lambda cost: cost.lut, int(room["lut"]) - reserved.lut),
+    }
+    least = {k: sum(min(of(o.cost) for o in few) for few in table.values()) for k, (of, _) in columns.items()}
+    if any(least[k] > limit for k, (_, limit) in columns.items()):
+        return None
+    model = cp_model.CpModel()
+    taken = {name: [model.new_bool_var(f"{name}/{k}") for k in range(len(few))] for name, few in table.items()}
+    for variables in taken.values():
+        model.add_exactly_one(variables)
+    pairs = [(v, o.cost) for name, few in table.items() for v, o in zip(taken[name], few, strict=True)]
+    for of, limit in columns.values():
+        model.add(sum(of(cost) * variable for variable, cost in pairs) <= limit)
+    if not is_any:
+        model.minimize(sum(_share(cost, resources) * variable for variable, cost in pairs))
+    solver = cp_model.CpSolver()
+    # One worker and no clock: the same answer everywhere.
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = 0
+    solver.parameters.max_deterministic_time = EFFORT
+    solver.parameters.catch_sigint_signal = False  # it would leave no handler behind
+    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None
+    return {
+        name: next(o for v, o in zip(variables, table[name], strict=True) if solver.boolean_value(v))
+        for name, variables in taken.items()
+    }
