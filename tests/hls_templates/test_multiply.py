@@ -72,9 +72,7 @@ def call(factor, common):
 def test_two_products_in_one_slice_are_exact(tmp_path):
     assert len(FULL) == 3
     program = PROGRAM.replace("CALLS", "\n".join(call(*pair) for pair in ALL))
-    (tmp_path / "main.cpp").write_text(
-        program
-    )
+    (tmp_path / "main.cpp").write_text(program)
     flags = ["-std=c++20", "-O2", f"-I{TEMPLATES}", "-isystem", str(ap_types())]
     subprocess.run(["g++", *flags, "main.cpp", "-o", "main"], cwd=tmp_path, check=True)
     said = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.splitlines()
