@@ -56,12 +56,7 @@ struct multiplier<MULTIPLIER_FREE> {
 // product; if it is negative it has borrowed one from the first. Sums are made outside of the
 // slice.
 template <>
-struct multiplier<MULTIPLIER_PAIR> {
-    template <class A, class C, class P>
-    static void one(A a, C common, P& product) {
-        DCT_HLS(inline)
-        product = multiply(a, common);
-    }
+struct multiplier<MULTIPLIER_PAIR> : multiplier<MULTIPLIER_FREE> {
     template <class A, class C, class P>
     static void pair(A first, A second, C common, P& a, P& b) {
         DCT_HLS(inline)

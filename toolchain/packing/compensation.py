@@ -117,8 +117,8 @@ def round_compensated(solver: Solver, steps: Array, limit: int, price: float, ra
 def polished(solver: Solver, gram: Array, levels: Array, steps: Array, limit: int, price: float, rates: Rates) -> Array:
     """Levels of less squared output error + price * bits: SWEEPS times each is chosen anew, given all the others.
 
-    Coordinate descent on the damped problem (Behdin et al., QuantEase, 2023, section 3), from what `round_compensated`
-    found: that one could not know the errors of the coefficients behind. `gram` is the one the solver was made of.
+    Coordinate descent on the damped problem (Behdin et al., QuantEase, 2023), from what `round_compensated` found: that
+    one could not know the errors of the coefficients behind. `gram` is the one the solver was made of.
     """
     if solver.ridge is None:  # no coefficient depends on another
         return levels

@@ -161,7 +161,7 @@ def code(
 ) -> Candidate:
     """Codes a layer: the best of `moves` neighbouring steps per frequency, the rate model fitted `rounds` times.
 
-    To `polish` the levels takes as long as half of that and saves some percent of the error.
+    To `polish` the levels (of the best move) saves some percent of the error.
     """
     filters = problem.filters
     taps, channels, _ = filters.weights.shape
