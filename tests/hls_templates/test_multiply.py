@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.hls_templates.harness import TEMPLATES
-from toolchain.codegen.kernel import can_pair, multipliers
+from toolchain.codegen.kernel import Cost, can_pair, lut_multiplier, multiplier_kind, multipliers
 from toolchain.verification.csim import ap_types
 
 PROGRAM = """
@@ -89,5 +89,15 @@ def test_pairs_are_those_that_fit_the_ports():
 
 
 def test_half_as_many_multipliers():
-    assert multipliers(5, 3, (8, True), (8, True)) == ((6, 25, 8), (3, 8, 8))
-    assert multipliers(5, 3, (9, True), (8, True)) == ((15, 9, 8),)
+    assert multipliers("dsp", 5, 3, (8, True), (8, True)) == Cost(((6, 25, 8), (3, 8, 8)))
+    assert multipliers("dsp", 5, 3, (9, True), (8, True)) == Cost(((15, 9, 8),))
+    assert multipliers("lut", 5, 3, (8, True), (8, True)) == Cost(lut=15 * (lut_multiplier(8, 8) + 16))
+    assert [multiplier_kind(*one) for one in (("dsp", (8, True), (8, True)), ("dsp", (9, True), (8, True)))] == [1, 0]
+    assert multiplier_kind("lut", (8, True), (8, True)) == 2
+
+
+def test_multipliers_in_luts():
+    """Rows of partial products, two by two."""
+    assert lut_multiplier(8, 8) == 4 * 10 + 2 * 12 + 14
+    assert lut_multiplier(8, 5) == lut_multiplier(5, 8) == 2 * 10 + 12 + 14
+    assert lut_multiplier(8, 1) == 8
