@@ -47,6 +47,8 @@ steps:
                 result[i] = z[i];
             }
         }
+        output_t sums[PER_STEP][LANES];
+        DCT_HLS(array_partition variable = sums complete dim = 0)
     common:
         for (int p = 0; p < PER_STEP; ++p) {
             DCT_HLS(unroll)
@@ -60,7 +62,17 @@ steps:
                     sum += multiply(z[f * LANES + lane],
                                     get_weight<typename C::centre_t>(centres[fold], p * TAPS + f));
                 }
-                result[(TAPS + fold * PER_STEP + p) * LANES + lane] = sum;
+                sums[p][lane] = sum;
+            }
+        }
+    keep:  // every register is written by one sum only: an enable, no multiplexer
+        for (int k = 0; k < C::CENTRES; ++k) {
+            DCT_HLS(unroll)
+        keep_channels:
+            for (int lane = 0; lane < LANES; ++lane) {
+                DCT_HLS(unroll)
+                if (fold == k / PER_STEP)
+                    result[(TAPS + k) * LANES + lane] = sums[k % PER_STEP][lane];
             }
         }
         if (fold == FOLDS - 1) out.write(pack(result));

@@ -4,6 +4,7 @@
 #include <hls_stream.h>
 
 #include "loops.h"
+#include "multiply.h"
 #include "word.h"
 
 namespace dct {

@@ -53,3 +53,11 @@ def test_keeps_to_what_hls_compilers_accept(header):
     if not header.startswith("sim/") and header not in {"testbench.h", "trace.h", "weight_file.h"}:
         for word in ("float", "double", "std::", ".empty(", "new "):
             assert word not in text
+
+
+@pytest.mark.parametrize("header", sorted(path for path in TEMPLATES.rglob("*.h")), ids=lambda path: path.name)
+def test_a_header_includes_what_it_multiplies_with(header):
+    """Inside a template nothing is looked up before it is used, so that compiling a header alone does not show it."""
+    text = header.read_text()
+    if re.search(r"\bmultiply\(", text) and header.name != "multiply.h":
+        assert '#include "multiply.h"' in text

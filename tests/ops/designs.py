@@ -133,10 +133,12 @@ def foldings(graph: Graph) -> list[dict[str, LayerConfiguration]]:
     if not node.operator.kernels(*_kernel_types(graph, node), Folding()):
         return [{}]
     found = [o.folding for o in options(graph, node, LayerConfiguration(), "spatial")]
-    legal = sorted({(f.lanes, f.pe) for f in found if f.engine == "dense"})
+    legal = sorted({(f.simd or f.lanes, f.pe) for f in found if f.engine == "dense"})
     few = {legal[0], legal[-1], legal[len(legal) // 2]}
     few.add(min(legal, key=lambda f: (f[0], -f[1])))
     few.add(min(legal, key=lambda f: (-f[0], f[1])))
+    over_taps = [(f.simd, f.pe) for f in found if f.simd and f.engine == "dense"]
+    few.update(over_taps[len(over_taps) // 2 :][:1])
     return [{"y": LayerConfiguration(simd=lanes, pe=pe)} for lanes, pe in sorted(few)]
 
 

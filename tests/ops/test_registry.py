@@ -66,6 +66,8 @@ def missing_in_hardware(kernel: Kernel) -> list[str]:
         return [f"header {kernel.header}"]
     text = header.read_text()
     missing = [] if re.search(rf"\b{kernel.function}\(", text) else [f"function {kernel.function}"]
+    near = [TEMPLATES / name for name in re.findall(r'#include "([\w/]+\.h)"', text)]
+    text += "".join(path.read_text() for path in near)  # which may be what uses an entry
     missing += [f"C::{key} in {kernel.header}" for key in kernel.config if not re.search(rf"\bC::{key}\b", text)]
     missing += [f"table {name}" for name in kernel.arrays if not re.search(rf"\(\s*&{name}\)\s*\[", text)]
     return missing

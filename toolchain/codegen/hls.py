@@ -31,7 +31,7 @@ TEMPLATES = {
     "README.md.j2": "README.md",
 }
 PER_LINE = 8
-LOADED_ONLY = ("weight_loader.h", "weight_file.h")
+LOADED_ONLY = ("weight_loader.h", "weight_file.h", "container.h", "decoder.h")
 """Headers that a design with constant weights does not get."""
 
 

@@ -24,10 +24,9 @@ class Folding:
     `lanes` elements a word in (for the basis stage over taps: channels), `pe` outputs a word out. The sparse unit
     multiplies `macs` nonzeros by the values of `pixels` pixels a step; `domain` tells which nonzeros, those of the
     weights or of their coefficients. `simd` > 0 are the elements of a word at the unit that multiplies, where these are
-    not those that the window or the basis stage gives;
-    `centres` > 0 makes so many responses of common centres a step, and leaves private residuals to the sparse unit.
-    A `multiplier` is made of DSP slices or of LUTs. `loaded` > 0 are the bits of a weight in a memory that is filled at
-    run time; 0 makes the weights constants.
+    not those that the window or the basis stage gives. `centres` > 0 makes so many responses of common centres a step,
+    and leaves private residuals to the sparse unit. A `multiplier` is made of DSP slices or of LUTs. `loaded` > 0 are
+    the bits of a weight in a memory that is filled at run time; 0 makes the weights constants.
     """
 
     lanes: int = 1

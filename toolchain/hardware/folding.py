@@ -181,8 +181,10 @@ def _sparse(
 
 def _clustered(operator: Conv | Gemm, coding: Coding, groups: int, pixels: int) -> Iterable[Folding]:
     """Clustered units, whose centre stage makes just so many responses a step that no round waits for it."""
-    count = len(coding.assignments)
-    if coding.transform.kind != "taps" or not count:
+    if coding.transform.kind != "taps" or coding.clusters is None:
+        return
+    count = int(coding.clusters.centres.array.any(1).sum())
+    if not count:
         return
     nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape, coding, has_centres=True)
     taps, channels, _ = nonzeros.values.shape

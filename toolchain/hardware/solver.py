@@ -11,7 +11,7 @@ from toolchain.hardware.resources import Estimate, limits, rank
 
 EFFORT = 20.0
 """CP-SAT's deterministic time for one answer, about seconds."""
-SHARES = 10_000
+SHARES = 10**7
 """Parts that a budget has in the objective."""
 
 
@@ -91,7 +91,7 @@ def _choose(
     if not is_any:
         model.minimize(sum(_share(cost, resources) * variable for variable, cost in pairs))
     solver = cp_model.CpSolver()
-    # One worker and no clock: the same answer everywhere.
+    # One worker and no clock: the same answer on every machine.
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
     solver.parameters.max_deterministic_time = EFFORT

@@ -83,7 +83,8 @@ class Coding:
     def assignments(self) -> Array:
         """(centres that are not zero, blocks, outputs) of zeros and ones: which block adds which centre's response."""
         if self.clusters is None:
-            return np.zeros((0, self.levels.array.size // self.transform.size, self.levels.shape[2]), np.int64)
+            taps, channels, outputs = self.levels.shape
+            return np.zeros((0, taps * channels // self.transform.size, outputs), np.int64)
         used = np.flatnonzero(self.clusters.centres.array.any(1))
         return np.asarray(self.clusters.indices.array == used[:, None, None], dtype=np.int64)
 

@@ -191,7 +191,9 @@ def code(
     if not polish:
         return best
     levels = polished(solver, moved.gram, levels, steps, limit, price, problem.model(levels))
-    return candidate(levels, steps, -best.fraction, np.array(best.coding.shifts))
+    # It lowers the damped error at the rates of before: nearly always, but not surely, the cost.
+    fine = candidate(levels, steps, -best.fraction, np.array(best.coding.shifts))
+    return min(best, fine, key=lambda one: one.cost(price))
 
 
 def _steps(solver: Solver, frequency: Array, size: int, price: float, limit: int, finest: bool) -> tuple[Array, Array]:

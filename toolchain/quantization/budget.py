@@ -245,9 +245,10 @@ def _within_budget(
             fix="Give a larger budget.",
         )
     best = min(within, key=lambda one: one.lowered.output_error)
-    if best.plan and best.amount < FULL * limit:
-        if not any(one.amount > limit for one in runs):
-            amount(best.price * (BEYOND * limit / best.amount) ** (1 / slope))
+    if best.plan and 0 < best.amount < FULL * limit:
+        cheaper = best.price * (BEYOND * limit / best.amount) ** (1 / slope)
+        if not any(one.amount > limit for one in runs) and cheaper > PRICES[0]:
+            amount(cheaper)
         beyond = [one for one in runs if one.amount > limit]
         if beyond:
             other = min(beyond, key=lambda one: one.amount)
