@@ -31,9 +31,10 @@ beats:
     }
 }
 
-// `last` marks the last beat of the frame.
+// `last` marks the last beat of the last frame, so that one transfer of a DMA engine takes them all.
 template <class C, class BEAT>
-void write_axis(hls::stream<word_t<typename C::element_t, C::LANES> >& in, hls::stream<BEAT>& out) {
+void write_axis(hls::stream<word_t<typename C::element_t, C::LANES> >& in, unsigned frame,
+                unsigned frames, hls::stream<BEAT>& out) {
     typedef typename C::element_t element;
     typedef ap_int<C::LANE_BITS> bus_lane;
 beats:
@@ -51,7 +52,7 @@ beats:
         result.data = pack(wide);
         result.keep = -1;
         result.strb = -1;
-        result.last = beat == C::COUNT - 1;
+        result.last = beat == C::COUNT - 1 && frame + 1 == frames;
         out.write(result);
     }
 }

@@ -6,8 +6,8 @@
 //           hls::stream<in_beat> in;
 //           hls::stream<out_beat> out;
 //           dct::send<in_config>(bench.inputs(frame), in);
-//           top(in, out);
-//           dct::receive<out_config>(out, bench.outputs(frame), bench, "dense_2", frame);
+//           top(in, out, 1, build_id);
+//           dct::receive<out_config>(out, bench.outputs(frame), bench, "dense_2", frame, true);
 //       }
 //       return bench.finish();
 //   }
@@ -204,10 +204,11 @@ void send(const long long* values, hls::stream<BEAT>& stream) {
     }
 }
 
-// Takes one output of one frame from the stream and compares it, in the model's own layout.
+// Takes one output of one frame from the stream and compares it, in the model's own layout. TLAST
+// comes with the last frame of a call only, behind which there is nothing.
 template <class C, class BEAT>
 void receive(hls::stream<BEAT>& stream, const long long* expected, testbench& bench,
-             const char* layer, int frame) {
+             const char* layer, int frame, bool ends_call) {
     typedef ap_int<C::LANE_BITS> bus_lane;
     const std::vector<long long> order = detail::stream_order<C>();
     std::vector<long long> got(order.size());
@@ -223,7 +224,7 @@ void receive(hls::stream<BEAT>& stream, const long long* expected, testbench& be
                 return;
             }
             const BEAT beat = stream.read();
-            const bool last = i + C::LANES == order.size();
+            const bool last = ends_call && i + C::LANES == order.size();
             if (bool(beat.last) != last)
                 bench.fail(layer, frame,
                            beat_number + " TLAST expected=" + std::to_string(last) +
@@ -232,7 +233,7 @@ void receive(hls::stream<BEAT>& stream, const long long* expected, testbench& be
         }
         got[order[i]] = typename C::element_t(lanes[lane]).to_int64();
     }
-    if (!stream.empty()) bench.fail(layer, frame, "more beats than the frame has");
+    if (ends_call && !stream.empty()) bench.fail(layer, frame, "more beats than the frame has");
     bench.compare(got, expected, layer, frame);
 }
 

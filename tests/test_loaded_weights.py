@@ -173,10 +173,11 @@ static bool works(dct::testbench& bench) {
     hls::stream<x_axis_beat> x_axis;
     hls::stream<scores_axis_beat> scores_axis;
     int status = -1;
+    unsigned build_id = 0;
     dct::send<x_axis_order>(bench.inputs(0), x_axis);
-    net(x_axis, scores_axis, nullptr, nullptr, 0, false, status);
+    net(x_axis, scores_axis, 1, build_id, nullptr, nullptr, 0, false, status);
     if (status) return false;
-    dct::receive<scores_axis_order>(scores_axis, bench.outputs(0), bench, "scores", 0);
+    dct::receive<scores_axis_order>(scores_axis, bench.outputs(0), bench, "scores", 0, true);
     return true;
 }
 

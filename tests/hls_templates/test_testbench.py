@@ -41,7 +41,7 @@ void through(hls::stream<B>& in, hls::stream<B>& out) {{
     dct::read_axis<C>(in, words);
     if (mistake == "starve") words.read();
     hls::stream<B> beats;
-    dct::write_axis<C>(words, beats);
+    dct::write_axis<C>(words, 0, 1, beats);
     while (!beats.empty()) {{
         B beat = beats.read();
         if (beat.keep.and_reduce() == 0 || beat.strb.and_reduce() == 0) std::exit(9);
@@ -63,8 +63,8 @@ int main(int argc, char** argv) {{
         dct::send<numbers>(bench.inputs(frame) + {PIXELS}, numbers_in);
         through<picture>(picture_in, picture_out);
         through<numbers>(numbers_in, numbers_out);
-        dct::receive<picture>(picture_out, bench.outputs(frame), bench, "conv", frame);
-        dct::receive<numbers>(numbers_out, bench.outputs(frame) + {PIXELS}, bench, "dense", frame);
+        dct::receive<picture>(picture_out, bench.outputs(frame), bench, "conv", frame, true);
+        dct::receive<numbers>(numbers_out, bench.outputs(frame) + {PIXELS}, bench, "dense", frame, true);
     }}
     return bench.finish();
 }}

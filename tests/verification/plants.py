@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 TOP = "src/residual.cpp"
 WORD = "src/kernels/word.h"
-CALLS = "    dct::read_axis"
+CALLS = "        dct::read_axis"
 """Before the first process of the top function."""
 
 
@@ -142,10 +142,11 @@ LIMITS = [
     body("limit", "int a[9000]; DCT_HLS(array_partition variable = a block factor = 4097)@\n x = a[n];", "4097"),
 ]
 
-WRITE = "    dct::write_axis<write_softmax10_config>(softmax10, softmax10_axis);"
+WRITE = "        dct::write_axis<write_softmax10_config>(softmax10, frame, frames, softmax10_axis);"
 FIRST_INTERFACE = "#pragma HLS interface mode=axis port=x_axis"
-DECLARATION = "    hls::stream<ap_int<"
-PROCESS = "    dct::softmax<"
+LAST_INTERFACE = "#pragma HLS interface mode=axis port=softmax10"
+DECLARATION = "        hls::stream<ap_int<"
+PROCESS = "        dct::softmax<"
 
 NETWORK = [
     Plant("directive", "#pragma HLS streem variable=add3 @", "streem", "#pragma HLS stream variable=add3 ", "top"),
@@ -167,7 +168,7 @@ NETWORK = [
         "#pragma HLS interface mode=axis port=softmax10_axis",
         "top 2",
     ),
-    Plant("dataflow", "", "no dataflow pragma", "DCT_HLS(dataflow)", "top 2"),
+    Plant("dataflow", "", "no dataflow pragma", "DCT_HLS(dataflow)", "top 5"),
     Plant(
         "stream",
         "(relu1_requantize_copy_2, conv2_to_matrix_vector)",
@@ -176,15 +177,16 @@ NETWORK = [
         "top 2",
     ),
     Plant("stream", f"hls::stream<ap_int<8> > unused;@\n{DECLARATION}", "unused has 0", DECLARATION, "top 2"),
+    Plant("loop-bound", "frame <= frames;@", "not known", "frame < frames;", "top 6"),
     Plant("interface", "", "port return", "DCT_HLS(interface mode=s_axilite port=return)", "top 3"),
     Plant(
         "interface", "#pragma HLS interface mode=s_axilite port=x_axis @\n//", "does not fit", FIRST_INTERFACE, "top 3"
     ),
     Plant(
         "interface",
-        "DCT_HLS(interface mode=ap_none port=conv0_matrix_vector_bias)@ DCT_HLS(dataflow)",
+        f"DCT_HLS(interface mode=ap_none port=conv0_matrix_vector_bias)@\n{LAST_INTERFACE}",
         "no argument",
-        "DCT_HLS(dataflow)",
+        LAST_INTERFACE,
         "top 3",
     ),
     Plant(

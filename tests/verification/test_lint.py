@@ -69,7 +69,8 @@ def planted(batch: str, project: Path, folder: Path) -> Path:
             calls.append(f"planted_{number}(n, x);")
     if functions:
         driver = f"void planted_all(int n) {{\nap_int<8> x = 0;\n{chr(10).join(calls)}\n}}"
-        edit(folder / TOP, "\nvoid residual(", "\n".join(["", *functions, driver, "void residual("]))
+        first = "\nstatic void residual_frames("
+        edit(folder / TOP, first, "\n".join(["", *functions, driver, first]))
         edit(folder / TOP, CALLS, f"    int planted_value = 0;\n    planted_all(planted_value);\n{CALLS}")
         (folder / TOP).write_text("\n".join([*includes, (folder / TOP).read_text()]))
     return folder

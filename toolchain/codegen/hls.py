@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -14,16 +15,21 @@ import numpy.typing as npt
 from toolchain.codegen.kernel import KernelArray
 from toolchain.codegen.loaded import Container
 from toolchain.codegen.project import Files
+from toolchain.codegen.registers import registers
 from toolchain.hardware.board import Board
 from toolchain.hardware.network import Network, Process
 from toolchain.ir import Array
 from toolchain.resources import folder
 from toolchain.version import __version__
 
-TEMPLATES = {
+SOURCES = {
     "top.h.j2": "src/{name}.h",
     "top.cpp.j2": "src/{name}.cpp",
     "configs.h.j2": "src/configs.h",
+}
+"""What, with the kernels and constants, the hardware is made of."""
+TEMPLATES = {
+    "build_id.h.j2": "src/build_id.h",
     "testbench.cpp.j2": "tb/testbench.cpp",
     "Makefile.j2": "Makefile",
     "run_hls.tcl.j2": "run_hls.tcl",
@@ -72,22 +78,27 @@ def render_hls(
             {process.kernel.header for process in network.processes} | ({"weight_loader.h"} if container else set())
         ),
         "container": container,
+        "registers": registers(container is not None),
         "loaded": [process for process in network.processes if process.kernel.memories],
         "traced": set(network.value_streams.values()),
         "arguments": arguments,
         "comment": comment,
         "c_string": c_string,
     }
-    files: Files = {
-        path.format(name=name): _environment().get_template(template).render(values)
-        for template, path in TEMPLATES.items()
-    }
-    files["src/constants.h"] = constants(network, container)
+    files: Files = {"src/constants.h": constants(network, container)}
     source = folder("hls_templates")
     for path in sorted((*source.glob("*.h"), *source.glob("ops/*.h"))):
         if path.name in LOADED_ONLY and container is None:
             continue
         files[f"src/kernels/{path.relative_to(source).as_posix()}"] = path.read_text()
+
+    def render(templates: Mapping[str, str], **more: Any) -> None:
+        for template, path in templates.items():
+            files[path.format(name=name)] = _environment().get_template(template).render(values | more)
+
+    render(SOURCES)
+    number = build_id(files)
+    render(TEMPLATES, build_id=number)
     for path in sorted(source.glob("sim/*.h")):
         files[f"sim/{path.name}"] = path.read_text()
     files["tb_data/inputs.dat"] = decimal_rows([inputs[t.name] for t in network.inputs])
@@ -98,10 +109,19 @@ def render_hls(
     return files
 
 
+def build_id(sources: Files) -> int:
+    """A number for the hardware that C++ sources describe, 32 bits and not 0."""
+    digest = hashlib.sha256()
+    for name, content in sorted(sources.items()):
+        assert isinstance(content, str)
+        digest.update(f"{name}\0{len(content.encode())}\0{content}".encode())
+    return int.from_bytes(digest.digest()[:4], "big") or 1
+
+
 def arguments(process: Process) -> list[str]:
-    """A kernel's arguments: inputs, constant tables or memories, outputs."""
+    """A kernel's arguments: inputs, constant tables or memories, scalars, outputs."""
     tables = [f"{process.name}_{name}" for name in (*process.kernel.arrays, *process.kernel.memories)]
-    return [*process.inputs, *tables, *process.outputs]
+    return [*process.inputs, *tables, *process.kernel.scalars, *process.outputs]
 
 
 def constants(network: Network, container: Container | None = None) -> str:

@@ -197,7 +197,10 @@ class KernelMemory:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text."""
+    """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text.
+
+    `scalars` are variables of the design's loop over frames that the kernel wants to know.
+    """
 
     function: str
     header: str
@@ -208,6 +211,7 @@ class Kernel:
     arrays: Mapping[str, KernelArray] = field(default_factory=dict)
     cost: Cost = Cost()
     memories: Mapping[str, KernelMemory] = field(default_factory=dict)
+    scalars: tuple[str, ...] = ()
 
 
 def integer_array(values: npt.ArrayLike) -> KernelArray:

@@ -339,7 +339,15 @@ class _Builder:
             port = self.streams[source].port
         back = tuple(output.axes.index(k) for k in range(len(model)))
         terminal = self._terminal(output.name, output.value, type, port.lanes, back, model)
-        kernel = Kernel("write_axis", "axis.h", _axis_config(terminal), (port,), port, Schedule.streaming(port.words))
+        kernel = Kernel(
+            "write_axis",
+            "axis.h",
+            _axis_config(terminal),
+            (port,),
+            port,
+            Schedule.streaming(port.words),
+            scalars=("frame", "frames"),
+        )
         self._process(f"write_{output.name}", node, kernel, (source,), (terminal.identifier,))
         return terminal
 

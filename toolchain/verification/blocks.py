@@ -91,7 +91,7 @@ class Blocks:
 
     def _for(self, statement: Cursor, around: Loop | None) -> None:
         trips, reason = trip_count(statement)
-        if trips is None:
+        if trips is None and not repeats_dataflow(self.unit, statement):
             self._report(statement, "loop-bound", f"the loop's trip count is not known: {reason}")
         self._body(list(statement.get_children())[-1], Loop(trips, around), statement)
 
@@ -149,8 +149,8 @@ class Blocks:
         elif directive == "stream":
             if not is_stream(variable.type) and not array_sizes(variable.type):
                 self._report(probe.at, "variable", f"stream: {name} is neither an hls::stream nor an array")
-            if self.is_top and variable.referenced is not None and variable.referenced.kind.name == "PARM_DECL":
-                self._report(probe.at, "variable", f"stream: {name} is an argument of the top function")
+            if variable.referenced is not None and variable.referenced.kind.name == "PARM_DECL":
+                self._report(probe.at, "variable", f"stream: {name} is an argument, its depth is set where it is made")
         elif directive == "bind_storage" and not array_sizes(variable.type) and not is_stream(variable.type):
             self._report(probe.at, "variable", f"bind_storage: {name} is no array")
 
@@ -278,6 +278,28 @@ def trip_count(statement: Cursor) -> tuple[int | None, str]:
     if any(_changes(cursor, counter) for cursor in body.walk_preorder()):
         return None, "the body changes the counter"
     return _trips(first, _operator(condition, left), bound, amount)
+
+
+def repeats_dataflow(unit: Unit, statement: Cursor) -> bool:
+    """Is it `for (i = 0; i < an argument; ++i)` around a dataflow region? Vitis HLS overlaps its iterations."""
+    parts = list(statement.get_children())
+    if len(parts) != 4 or parts[3].kind.name != "COMPOUND_STMT" or "dataflow" not in _directives(unit, parts[3]):
+        return False
+    start, condition, step, body = parts
+    counter = next((child for child in start.get_children() if child.kind.name == "VAR_DECL"), None)
+    if counter is None or evaluate(counter) != 0 or condition.kind.name != "BINARY_OPERATOR":
+        return False
+    left, right = condition.get_children()
+    bound = stripped(right)
+    return (
+        _refers(left, counter)
+        and _operator(condition, left) == "<"
+        and bound is not None
+        and bound.referenced is not None
+        and bound.referenced.kind.name == "PARM_DECL"
+        and _step(step, counter) == 1
+        and not any(_changes(cursor, counter) for cursor in body.walk_preorder())
+    )
 
 
 def _trips(first: int, operator: str, bound: int, step: int) -> tuple[int | None, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from toolchain.verification.blocks import is_stream, placed_pragma, probe_name, stripped
+from toolchain.verification.blocks import is_stream, placed_pragma, probe_name, repeats_dataflow, stripped
 from toolchain.verification.unit import Cursor, Finding, Function, Unit
 
 _READS = frozenset({"read", "read_nb", "read_dep"})
@@ -13,9 +13,9 @@ _WRITES = frozenset({"write", "write_nb", "write_dep"})
 
 
 def frame_function(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Cursor:
-    """The function that is the network: where weights are loaded it is one that the top function calls."""
+    """The function that holds the network, in a loop over frames: the top function calls it."""
     called = (definition for _, definition in functions[top.mangled_name].calls)
-    return next((one for one in called if one.spelling == f"{unit.top}_frame"), top)
+    return next((one for one in called if one.spelling == f"{unit.top}_frames"), top)
 
 
 def check_top(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Iterator[Finding]:
@@ -34,16 +34,23 @@ def check_top(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Ite
 
 
 def _is_dataflow(unit: Unit, function: Cursor) -> bool:
-    placed = (placed_pragma(unit, child) for child in _body(function).get_children())
+    placed = (placed_pragma(unit, child) for child in _body(unit, function).get_children())
     return any(one is not None and one.pragma.directive == "dataflow" for one in placed)
 
 
-def _body(function: Cursor) -> Cursor:
-    return next(child for child in function.get_children() if child.kind.name == "COMPOUND_STMT")
+def _body(unit: Unit, function: Cursor) -> Cursor:
+    """The block of a function's processes: its own, or that of the loop over frames which is all it consists of."""
+    block = next(child for child in function.get_children() if child.kind.name == "COMPOUND_STMT")
+    inside = [child for child in block.get_children() if child.kind.name != "NULL_STMT"]
+    while len(inside) == 1 and inside[0].kind.name == "LABEL_STMT":
+        inside = list(inside[0].get_children())
+    if len(inside) == 1 and inside[0].kind.name == "FOR_STMT" and repeats_dataflow(unit, inside[0]):
+        return list(inside[0].get_children())[-1]
+    return block
 
 
 def _network(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Iterator[Finding]:
-    body = _body(top)
+    body = _body(unit, top)
     ends: dict[str, list[tuple[str, tuple[str, int]]]] = defaultdict(list)
     streams: dict[str, Cursor] = {p.spelling: p for p in top.get_arguments() if is_stream(p.type)}
     directions = Directions(functions)
@@ -69,14 +76,17 @@ def _network(unit: Unit, top: Cursor, functions: Mapping[str, Function]) -> Iter
 
 
 def _interfaces(unit: Unit, top: Cursor, at: tuple[str, int]) -> Iterator[Finding]:
-    ports: dict[str, int] = defaultdict(int)
+    ports: dict[str, list[str]] = defaultdict(list)
     for placed in unit.pragmas:
         if placed.pragma.directive == "interface":
             for port in (placed.pragma.value("port") or "").split(","):
-                ports[port.strip()] += 1
+                ports[port.strip()].append((placed.pragma.value("mode") or "").lower())
     for name in [*(parameter.spelling for parameter in top.get_arguments()), "return"]:
-        if ports[name] != 1:
-            yield Finding(*at, "interface", f"port {name} has {ports[name] or 'no'} interface pragma(s), it needs one")
+        modes = ports[name]
+        if sorted(modes) == ["m_axi", "s_axilite"]:  # a master, and the register with its address
+            continue
+        if len(modes) != 1:
+            yield Finding(*at, "interface", f"port {name} has {len(modes) or 'no'} interface pragma(s), it needs one")
 
 
 def _call(statement: Cursor) -> Cursor | None:
