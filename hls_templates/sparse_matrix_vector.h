@@ -12,37 +12,12 @@
 
 #include "loops.h"
 #include "multiply.h"
+#include "sparse_schedule.h"
 #include "word.h"
 
 namespace dct {
 
 namespace detail {
-
-// An entry of the schedule, from the lowest bits: element of the word, word, weight, and whether a
-// partial sum ends. A constant schedule has several lanes a chunk, one that is loaded has a word
-// for each.
-template <class C>
-struct schedule_entry {
-    static const int WIDTH =
-        C::SELECT_BITS + C::ADDRESS_BITS + bits<typename C::weight_t>::value + 1;
-    static_assert(WIDTH <= 64, "an entry has at most 64 bits");
-    static const int PER_CHUNK = 64 / WIDTH;
-    static const int CHUNKS = (C::MACS + PER_CHUNK - 1) / PER_CHUNK;
-
-    template <class CHUNK>
-    static unsigned long long get(const CHUNK (&row)[CHUNKS], int lane) {
-        DCT_HLS(inline)
-        const unsigned long long chunk = row[lane / PER_CHUNK];
-        return (chunk >> lane % PER_CHUNK * WIDTH) & (~0ULL >> (64 - WIDTH));
-    }
-
-    static unsigned long long get(const ap_uint<WIDTH> (&row)[C::MACS], int lane) {
-        DCT_HLS(inline)
-        return row[lane].to_uint64();
-    }
-};
-
-constexpr int largest(int a, int b) { return a > b ? a : b; }
 
 // Steps of a round, and of all of them.
 template <class C>
@@ -94,6 +69,7 @@ void sparse_matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in
     typedef ap_int<bits<typename C::input_t>::value + bits<typename C::weight_t>::value + 1>
         product;
     typedef detail::rounds<C> rounds;
+    typedef detail::schedule_entry<C> entry_t;
     const int MACS = C::MACS;
     const int PE = C::PE;
     const int PIXELS = C::GROUP_PIXELS;
@@ -105,8 +81,6 @@ void sparse_matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in
     static_assert(C::DRAIN == detail::largest(C::PARTIALS, C::EMIT), "DRAIN is the longer of two");
     static_assert(C::NONZEROS <= MACS * C::STEPS, "the schedule holds all NONZEROS");
     static_assert(C::FREQUENCY == 0 || C::FREQUENCY == 1, "weights, or coefficients of a basis");
-    const int WEIGHT_AT = C::SELECT_BITS + C::ADDRESS_BITS;
-    const int LAST_AT = WEIGHT_AT + bits<typename C::weight_t>::value;
     DCT_HLS(array_reshape variable = schedule complete dim = 2)
 
     // Two halves each, one written while the other is read. A read may follow a write by one step,
@@ -154,12 +128,7 @@ steps:
         lanes:
             for (int lane = 0; lane < MACS; ++lane) {
                 DCT_HLS(unroll)
-                const unsigned long long entry =
-                    detail::schedule_entry<C>::get(schedule[position], lane);
-                const int select = entry & ((1ULL << C::SELECT_BITS) - 1);
-                const int address = (entry >> C::SELECT_BITS) & ((1ULL << C::ADDRESS_BITS) - 1);
-                const typename C::weight_t weight = entry >> WEIGHT_AT;
-                const bool last = entry >> LAST_AT;
+                const entry_t entry(detail::entry_of<entry_t::WIDTH>(schedule[position], lane));
                 const int count = position == 0 ? 0 : counts[lane];
                 typename C::input_t x[PIXELS];
                 DCT_HLS(array_partition variable = x complete)
@@ -167,27 +136,28 @@ steps:
                 for (int pixel = 0; pixel < PIXELS; ++pixel) {
                     DCT_HLS(unroll)
                     x[pixel] = detail::select_lane<typename C::input_t, C::SIMD>(
-                        vectors[lane][pixel][other * WORDS + address], select);
+                        vectors[lane][pixel][other * WORDS + entry.address], entry.select);
                 }
                 product products[PIXELS];
                 DCT_HLS(array_partition variable = products complete)
             pairs:
                 for (int pair = 0; pair < PIXELS / 2; ++pair) {
                     DCT_HLS(unroll)
-                    multiplier<C::MULTIPLIER>::pair(x[2 * pair], x[2 * pair + 1], weight,
+                    multiplier<C::MULTIPLIER>::pair(x[2 * pair], x[2 * pair + 1], entry.weight,
                                                     products[2 * pair], products[2 * pair + 1]);
                 }
                 if (PIXELS % 2)
-                    multiplier<C::MULTIPLIER>::one(x[PIXELS - 1], weight, products[PIXELS - 1]);
+                    multiplier<C::MULTIPLIER>::one(x[PIXELS - 1], entry.weight,
+                                                   products[PIXELS - 1]);
             pixels:
                 for (int pixel = 0; pixel < PIXELS; ++pixel) {
                     DCT_HLS(unroll)
                     const output_t before = position == 0 ? output_t(0) : accumulators[lane][pixel];
                     const output_t sum = before + products[pixel];
-                    accumulators[lane][pixel] = last ? output_t(0) : sum;
-                    if (last) results[lane][pixel][other * C::RESULTS + count] = sum;
+                    accumulators[lane][pixel] = entry.last ? output_t(0) : sum;
+                    if (entry.last) results[lane][pixel][other * C::RESULTS + count] = sum;
                 }
-                counts[lane] = count + last;
+                counts[lane] = count + entry.last;
             }
         }
 

@@ -147,18 +147,18 @@ def make_design(
     reserved, missing = Estimate(), Estimate()
     foldings: dict[str, Folding] = {}
     hardware = hardware_graph(graph) if configuration.weight_memory == "loaded" else graph
-    for _ in range(ATTEMPTS):
-        before, foldings = foldings, fold(hardware, board.resources, configuration, steps, reserved)
-        if foldings == before:  # the smallest design already
-            break
-        network = build_network(hardware, foldings)
-        timing = simulate(network)
-        network = network.with_depths(timing.depths)
-        total = network_estimate(network)
+    for attempt in range(ATTEMPTS):
+        chosen = fold(hardware, board.resources, configuration, steps, reserved)
+        if chosen != foldings:
+            foldings, network = chosen, build_network(hardware, chosen)
+            timing = simulate(network)
+            network = network.with_depths(timing.depths)
+            total = network_estimate(network)
         if not exceeded(total, board.resources):
             break
-        # The folding counted the kernels only: once more, with room for what joins them and for what was too much.
-        missing += excess(total, board.resources)
+        # The folding counted kernels only: once more with room for what joins them, then also for what was too much.
+        if attempt:
+            missing += excess(total, board.resources)
         reserved = connections_estimate(network) + missing
     return Design(graph, network, timing, board, clock_mhz)
 

@@ -32,6 +32,7 @@ from toolchain.compiler import container_size
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
 from toolchain.hardware import board, dataflow, folding, network
+from toolchain.hardware.foldings import divisors
 from toolchain.ir import Graph, TensorType
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.reshape import Reshape
@@ -286,7 +287,7 @@ def random_foldings(case: Case, program: Graph) -> dict[str, Folding]:
             type = program.types[node.name]
             assert isinstance(type, TensorType)
             bits = network.lane_bits(type.width)
-            legal = [n for n in folding.divisors(type.size) if n * bits <= 512 and n * bits & (n * bits - 1) == 0]
+            legal = [n for n in divisors(type.size) if n * bits <= 512 and n * bits & (n * bits - 1) == 0]
             foldings[node.name] = Folding(legal[int(rng.integers(len(legal)))])
         elif not isinstance(node.operator, Reshape):
             configuration = case.settings.configuration

@@ -5,9 +5,11 @@ import pytest
 
 from tests.hardware.designs import DESIGNS, program_of
 from tests.ops.designs import HUGE, program
+from toolchain.codegen.kernel import Folding
 from toolchain.codegen.sparse import Nonzeros
-from toolchain.hardware import folding
+from toolchain.codegen.sparse_rows import Trees
 from toolchain.hardware.folding import fold, options
+from toolchain.hardware.foldings import UNROLL
 from toolchain.hardware.network import WORD_BITS, build_network
 from toolchain.ir import Constant, FixedType, Graph, TensorType
 from toolchain.ir.window import Window
@@ -143,7 +145,7 @@ def test_cycles_follow_the_nonzeros(shape, density):
     node, types = graph.by_name["y"], graph.types
     pixels, seen = shape[0] ** 2, 0
     for option in options(graph, node, FREE):
-        if option.folding.engine == "dense":
+        if option.folding.engine == "dense" or option.folding.copies == "rows":
             continue
         *_, unit = node.operator.kernels(graph.input_types(node), types["y"], option.folding)
         config = unit.config
@@ -159,16 +161,72 @@ def test_cycles_follow_the_nonzeros(shape, density):
     assert seen >= 5
 
 
+@pytest.mark.parametrize("density", [0.1, 0.5, 0.85])
+@pytest.mark.parametrize("shape", [(16, 16, 16), (32, 8, 8), (8, 32, 16)])
+def test_cycles_on_copies_of_rows_follow_the_nonzeros(shape, density):
+    """Nonzeros fill whole trees of multipliers; where they do, a tenth more than nonzeros a multiplier at most."""
+    graph = layer(*shape, density, transform=Transform())
+    node, types = graph.by_name["y"], graph.types
+    seen = 0
+    for option in options(graph, node, FREE):
+        if option.folding.copies != "rows":
+            continue
+        first, unit = node.operator.kernels(graph.input_types(node), types["y"], option.folding)
+        config, f = unit.config, option.folding
+        pieces, row = shape[0] // f.pixels, (shape[0] // f.pixels + 2) * shape[1]
+        full = max(config["FILL"], config["STEPS"], config["EMIT"])
+        # Three rows come in before, and the last row of outputs leaves alone.
+        assert unit.schedule.steps == 3 * row + shape[0] * pieces * full + pieces * config["EMIT"]
+        assert first.schedule.steps >= (shape[0] + 2) * row
+        kept = np.count_nonzero(node.operator.weights.array.reshape(-1, shape[2]), axis=0)
+        trees = (-(-np.maximum(kept, 1) // (f.macs // f.units))).sum()
+        assert trees <= config["STEPS"] * f.units <= trees + 2 * f.units * shape[2]
+        if full == config["STEPS"]:
+            idle = config["STEPS"] * f.macs / config["NONZEROS"]
+            seen += idle <= 1.1
+    assert seen >= 3
+
+
+def test_hardly_any_zero_is_no_case_for_copies_of_rows():
+    graph = layer(16, 16, 16, 1.0)
+    assert not any(option.folding.copies == "rows" for option in options(graph, graph.by_name["y"], FREE))
+
+
+@pytest.mark.parametrize("macs", [1, 4, 12, 28])
+@pytest.mark.parametrize("units", [1, 2, 4])
+def test_trees_hold_one_output_each(macs, units):
+    """Walks through the plan as the hardware does: every output gets just its own trees, in order."""
+    rng = np.random.default_rng(macs * 10 + units)
+    for counts in (rng.integers(0, 60, 20), np.zeros(7, int), np.ones(9, int), np.array([5])):
+        if macs % units:
+            continue
+        plan, size = Trees.of(counts, macs, units), macs // units
+        owner = np.full(plan.steps * units, -1)
+        for output, (start, count) in enumerate(zip(plan.starts, counts, strict=True)):
+            owner[start : start + -(-max(count, 1) // size)] = output
+        output, held = 0, set()
+        for step, boundary in enumerate(plan.boundaries):
+            mine, complete = owner[step * units : (step + 1) * units], boundary >= Trees.COMPLETE
+            held |= set(mine[: boundary % Trees.COMPLETE]) - {-1}
+            rest = set(mine[boundary % Trees.COMPLETE :]) - {-1}
+            assert complete or not rest
+            if complete:
+                assert held == {output}
+                output, held = output + 1, rest
+        assert output == len(counts)
+        assert not held
+
+
 def test_options_are_few_and_within_limits():
     graph = layer(32, 64, 64, 0.2)
     node = graph.by_name["y"]
     found = options(graph, node, FREE)
-    assert len(found) <= 600
+    assert len(found) <= 1200
     assert len({option.folding for option in found}) == len(found)
     for option in found:
         kernels = node.operator.kernels(graph.input_types(node), graph.types["y"], option.folding)
         copies = option.folding.macs * option.folding.pixels
-        assert copies * kernels[-1].inputs[0].lanes <= folding.UNROLL
+        assert copies * kernels[-1].inputs[0].lanes <= UNROLL
         assert all(port.bits <= WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output))
 
 
@@ -203,7 +261,7 @@ def test_an_output_without_weights_and_a_matrix_of_zeros():
     gemm = Gemm(Constant(np.zeros((6, 4), int)), Constant([1, -2, 3, 4]), FixedType(3, 1), (0,))
     graph = program("zeros", gemm, (TensorType.of((6,), FixedType(8, 1)),))
     (unit,) = gemm.kernels(
-        graph.input_types(graph.by_name["y"]), graph.types["y"], folding.Folding(2, 2, "sparse", "spatial", 3)
+        graph.input_types(graph.by_name["y"]), graph.types["y"], Folding(2, 2, "sparse", "spatial", 3)
     )
     assert unit.config["NONZEROS"] == 4
     assert unit.config["STEPS"] == 2

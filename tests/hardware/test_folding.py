@@ -11,6 +11,7 @@ from toolchain.errors import ConfigurationError
 from toolchain.hardware import folding
 from toolchain.hardware.board import Resources, load_board
 from toolchain.hardware.dataflow import simulate
+from toolchain.hardware.foldings import UNROLL, divisors
 from toolchain.hardware.network import WORD_BITS, build_network
 from toolchain.hardware.resources import DSP_SHARE, exceeded, network_estimate
 from toolchain.ops.conv import Conv
@@ -31,7 +32,7 @@ def wide() -> Model:
 
 def test_divisors():
     for number in range(1, 300):
-        assert folding.divisors(number) == [d for d in range(1, number + 1) if number % d == 0]
+        assert divisors(number) == [d for d in range(1, number + 1) if number % d == 0]
 
 
 @pytest.mark.parametrize("name", [*DESIGNS, "wide"])
@@ -44,8 +45,8 @@ def test_limits_of_the_tool(tmp_path, name):
         assert len({o.folding for o in found}) == len(found)
         for option in found:
             if isinstance(node.operator, Conv | Gemm) and option.folding.engine == "dense":
-                assert option.folding.lanes * option.folding.pe <= folding.UNROLL
-            assert option.folding.lanes * option.folding.macs * option.folding.pixels <= folding.UNROLL
+                assert option.folding.lanes * option.folding.pe <= UNROLL
+            assert option.folding.lanes * option.folding.macs * option.folding.pixels <= UNROLL
             kernels = node.operator.kernels(graph.input_types(node), graph.types[node.name], option.folding)
             for port in itertools.chain.from_iterable((*k.inputs, k.output) for k in kernels):
                 assert port.bits <= WORD_BITS
@@ -72,7 +73,7 @@ def test_budget_of_the_board(tmp_path, board, name):
 def test_what_joins_the_kernels_counts_too(tmp_path):
     """With narrow weights LUTs bind, and FIFOs take a good part of them: the folding leaves room for these."""
     board = load_board("pynq-z2")
-    graph = program_of(residual(2, 24), tmp_path, Configuration(weight_bits=2))
+    graph = program_of(residual(2, 32), tmp_path, Configuration(weight_bits=2))
     design = make_design(graph, board, 100.0, Configuration())
     assert not exceeded(network_estimate(design.network), board.resources)
     alone = build_network(graph, folding.fold(graph, board.resources, Configuration()))

@@ -143,24 +143,26 @@ def foldings(graph: Graph) -> list[dict[str, LayerConfiguration]]:
 
 
 def sparse_foldings(graph: Graph) -> list[Folding]:
-    """Foldings for the sparse engine in both domains and the clustered unit: few lanes and many, narrow and wide words.
+    """Foldings for the sparse engine in both domains, on copies of rows, and the clustered unit: few lanes and many,
+    narrow and wide words.
 
     Words that the compiler would not choose are among them: one element a word in, all outputs a word out.
     """
     node = graph.by_name["y"]
     if not isinstance(node.operator, Conv | Gemm):
         return []
-    kinds: dict[tuple[str, bool], list[Folding]] = {}
+    kinds: dict[tuple[str, str, bool], list[Folding]] = {}
     for option in options(graph, node, LayerConfiguration()):
         if option.folding.engine == "sparse":
-            kinds.setdefault((option.folding.domain, option.folding.centres > 0), []).append(option.folding)
+            f = option.folding
+            kinds.setdefault((f.domain, f.copies, f.centres > 0), []).append(f)
     few: list[Folding] = []
     outputs = graph.types["y"].shape[-1]
     for found in kinds.values():
-        found.sort(key=lambda f: (f.macs, f.pixels, f.lanes, f.pe))
+        found.sort(key=lambda f: (f.macs, f.units, f.pixels, f.lanes, f.pe))
         chosen = [found[0], found[len(found) // 2], max(found, key=lambda f: (f.pixels, f.macs))]
         narrow = min(found, key=lambda f: (f.lanes, -f.macs))
-        chosen.append(replace(narrow, macs=7, pe=outputs))
+        chosen.append(replace(narrow, macs=7, units=1 if narrow.units == 1 else 7, pe=outputs))
         few += dict.fromkeys(chosen)
     return few
 
@@ -226,10 +228,11 @@ def _write(design: Design, folder: Path) -> None:
     name, network = design.network.name, design.network
     assert name == design.name, f"{design.name} became {name}"
     files = render_hls(network, BOARD, 200.0, design.inputs, {network.outputs[0].name: design.expected})
-    for path in (f"src/{name}.h", f"src/{name}.cpp", "src/configs.h", "src/constants.h", "tb/testbench.cpp"):
+    headers = (f"src/{name}.h", "src/build_id.h", "src/configs.h", "src/constants.h")
+    for path in (*headers, f"src/{name}.cpp", "tb/testbench.cpp"):
         text = files[path]
         if path == f"src/{name}.cpp":
-            text, count = re.subn(r"(?m)^    dct::\w+<(\w+)_config>\(.*\);$", _probed(network), text)
+            text, count = re.subn(r"(?m)^ +dct::\w+<(\w+)_config>\(.*\);$", _probed(network), text)
             assert count == len(network.processes)
         (folder / Path(path).name).write_text(text)
     (folder / "inputs.dat").write_text(files["tb_data/inputs.dat"])

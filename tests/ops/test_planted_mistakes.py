@@ -82,12 +82,21 @@ def clustered() -> Graph:
     return program("clustered", conv, (TensorType.of((5, 4, 4), FixedType(6, 3)),))
 
 
-PROGRAMS = {graph.name: graph for graph in (requantize(), conv(), average(), maximum(), packed(), clustered())}
+def segmented() -> Graph:
+    rng = np.random.default_rng(SEED)
+    weights = Constant(rng.integers(-4, 4, (3, 3, 4, 4)) * (rng.random((3, 3, 4, 4)) < 0.5))
+    conv = Conv(weights, Constant(rng.integers(-9, 9, 4)), Window((3, 3), pads=(1, 1, 1, 1)), 1, FixedType(3, 1), (0,))
+    return program("segmented", conv, (TensorType.of((5, 8, 4), FixedType(6, 3)),))
+
+
+GRAPHS = (requantize(), conv(), average(), maximum(), packed(), clustered(), segmented())
+PROGRAMS = {graph.name: graph for graph in GRAPHS}
 INPUTS = {name: program_inputs(graph, SEED, FRAMES) for name, graph in PROGRAMS.items()}
 EXPECTED = {name: expected_outputs(graph, INPUTS[name]) for name, graph in PROGRAMS.items()}
 NETWORKS = {name: network_of(graph, {"y": LayerConfiguration(simd=2)}) for name, graph in PROGRAMS.items()}
 NETWORKS["packed"] = folded(PROGRAMS["packed"], Folding(2, 2, "sparse", "frequency", 3, 2))
 NETWORKS["clustered"] = folded(PROGRAMS["clustered"], Folding(2, 2, "sparse", "frequency", 3, 2, centres=1))
+NETWORKS["segmented"] = folded(PROGRAMS["segmented"], Folding(2, 2, "sparse", "spatial", 6, 4, copies="rows", units=2))
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,11 @@ MISTAKES = (
     Mistake("window_beside", "packed", "basis_window", {"PAD_LEFT": 0}),
     Mistake("swapped_basis", "packed", "basis_window", {"KERNEL_HEIGHT": 3, "KERNEL_WIDTH": 2}),
     Mistake("narrow_centres", "clustered", "centre_responses", {"centre_t": "ap_int<3>"}),
+    Mistake("piece_beside", "segmented", "segment_rows", {"PAD_LEFT": 0}),
+    Mistake("row_beside", "segmented", "segment_rows", {"PAD_TOP": 2}),
+    Mistake("padding_of_pieces", "segmented", "segment_rows", {"PADDING": 1}),
+    Mistake("one_tree", "segmented", "sparse_rows", {"UNITS": 1}),
+    Mistake("narrow_nonzeros", "segmented", "sparse_rows", {"weight_t": "ap_uint<3>"}),
     Mistake("unsigned_coefficients", "packed", "sparse_matrix_vector", {"weight_t": "ap_uint<3>"}),
 )
 

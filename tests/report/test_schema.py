@@ -16,7 +16,17 @@ from toolchain.report.page import write_page
 from toolchain.report.schema import find_fault
 from toolchain.report.tables import compile_summary, report_tables
 
-OPTIONAL = {"weight_memory", "capacity", "lanes", "pixels", "nonzeros", "binds", "schedule_bits", "operand_bits"}
+OPTIONAL = {
+    "weight_memory",
+    "capacity",
+    "lanes",
+    "pixels",
+    "nonzeros",
+    "copies",
+    "binds",
+    "schedule_bits",
+    "operand_bits",
+}
 WRONG = (None, True, -1, 1.5, 10**400, float("nan"), "12", "", [], {}, [[]], [1], {"a": 1}, {"a": {}})
 
 

@@ -106,6 +106,7 @@ def packed(folder: Path) -> Path:
         ((3, 3), Transform("taps", 3, 3)),
         ((3, 3), Transform("taps", 3, 3)),
         ((2, 2), Transform("channels", 2, 2)),
+        ((3, 3), Transform()),
         ((5, 6), Transform()),
     ):
         levels, is_clustered = (kernel[0] * kernel[1], 8, 8), not behind
@@ -120,9 +121,10 @@ def packed(folder: Path) -> Path:
         Folding(2, 4, "sparse", "frequency", 4, 2, centres=1),
         Folding(2, 4, "sparse", "frequency", 4, 2),
         Folding(4, 8, "sparse", "frequency", 7, 3),
+        Folding(4, 4, "sparse", "spatial", 6, 2, copies="rows", units=2),
         Folding(4, 1, "sparse", "spatial", 16),
     ]
-    chosen = dict(zip(("y", "y1", "y3", "y5"), sparse, strict=True))
+    chosen = dict(zip(("y", "y1", "y3", "y5", "y7"), sparse, strict=True))
     network = build_network(graph, {**fold(graph, load_board("zcu104").resources, Configuration()), **chosen})
     inputs = program_inputs(graph, 1, 2)
     files = render_hls(network, load_board("zcu104"), 200.0, inputs, {"y": expected_outputs(graph, inputs)})

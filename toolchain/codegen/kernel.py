@@ -23,10 +23,12 @@ class Folding:
 
     `lanes` elements a word in (for the basis stage over taps: channels), `pe` outputs a word out. The sparse unit
     multiplies `macs` nonzeros by the values of `pixels` pixels a step; `domain` tells which nonzeros, those of the
-    weights or of their coefficients. `simd` > 0 are the elements of a word at the unit that multiplies, where these are
-    not those that the window or the basis stage gives. `centres` > 0 makes so many responses of common centres a step,
-    and leaves private residuals to the sparse unit. A `multiplier` is made of DSP slices or of LUTs. `loaded` > 0 are
-    the bits of a weight in a memory that is filled at run time; 0 makes the weights constants.
+    weights or of their coefficients, and `copies` what each of its multipliers has a copy of: the vector of a pixel, or
+    the rows under the kernel, where products are added in `units` trees. `simd` > 0 are the elements of a word at the
+    unit that multiplies, where these are not those that the window or the basis stage gives. `centres` > 0 makes so
+    many responses of common centres a step, and leaves private residuals to the sparse unit. A `multiplier` is made of
+    DSP slices or of LUTs. `loaded` > 0 are the bits of a weight in a memory that is filled at run time; 0 makes the
+    weights constants.
     """
 
     lanes: int = 1
@@ -36,6 +38,8 @@ class Folding:
     macs: int = 1
     pixels: int = 1
     simd: int = 0
+    copies: Literal["vector", "rows"] = "vector"
+    units: int = 1
     multiplier: Multiplier = "dsp"
     centres: int = 0
     loaded: int = 0

@@ -31,6 +31,8 @@ from toolchain.packing.packed import Coding
 
 ENTRY_BITS = 64
 """The widest entry of a schedule."""
+WEIGHT_BITS = 32
+"""The widest weight in one."""
 HEADROOM = 8
 """A schedule that is loaded has room for the nonzeros and one in so many more."""
 LATER_ROUNDS = 3
@@ -163,7 +165,7 @@ def sparse_matrix_vector(
     width, signed = (folding.loaded, True) if loaded else nonzeros.type
     entry = select_bits + address_bits + width + 1
     value = (source.type.width, source.type.signed)
-    if entry > ENTRY_BITS or width > 32:
+    if entry > ENTRY_BITS or width > WEIGHT_BITS:
         raise PassError(f"the sparse schedule's entries have {entry} bits, {ENTRY_BITS} are possible")
 
     def schedule() -> Array:

@@ -48,11 +48,18 @@ def window_config(given: TensorType, window: Window, lanes: int) -> dict[str, in
 
 
 def line_buffer(
-    given: TensorType, window: Window, lanes: int, emitting: int, writes: tuple[tuple[int, int], ...], first: int = 0
+    given: TensorType,
+    window: Window,
+    lanes: int,
+    emitting: int,
+    writes: tuple[tuple[int, int], ...],
+    first: int = 0,
+    tail: int = 0,
 ) -> Schedule:
     """A line buffer whose rows of outputs take `emitting` steps, with `writes` (count, stride) from step `first` on.
 
-    Before the first row of outputs it reads what that one needs, then during each row what the next one needs.
+    Before the first row of outputs it reads what that one needs, then during each row what the next one needs. The last
+    row is followed by `tail` steps without reads.
     """
     height, width, channels = given.shape
     out_height, _ = window.output(given.shape)
@@ -67,9 +74,9 @@ def line_buffer(
         if count:
             reads += every(count, start=prologue + oy * row_steps)
     if epilogue:
-        reads += every(epilogue, start=prologue + out_height * row_steps)
+        reads += every(epilogue, start=prologue + out_height * row_steps + tail)
     return Schedule(
-        prologue + out_height * row_steps + epilogue,
+        prologue + out_height * row_steps + tail + epilogue,
         (tuple(reads),),
         nest((out_height, row_steps), *writes, start=prologue + first),
     )

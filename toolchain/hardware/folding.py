@@ -6,15 +6,13 @@ Bisection over the step counts that occur finds the smallest for which the foldi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from toolchain.codegen.kernel import Folding
-from toolchain.codegen.sparse import Nonzeros
 from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
+from toolchain.hardware.foldings import all_foldings, divisors
 from toolchain.hardware.network import WORD_BITS, lane_bits
 from toolchain.hardware.resources import Estimate, kernel_estimate, rank
 from toolchain.hardware.solver import Option, solve
@@ -23,21 +21,7 @@ from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.reshape import Reshape
-from toolchain.packing.packed import Coding
 from toolchain.quantization.configuration import Configuration, Execute, LayerConfiguration
-
-MACS = (1, 2, 4, 8, 16, 32, 64)
-"""Multipliers a pixel of the sparse engine."""
-GROUP_PIXELS = (1, 2, 4, 8)
-FEW_ROUNDS = 32
-UNROLL = 4096
-"""HLS refuses to unroll or partition further."""
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors, in order."""
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
 
 
 def options(
@@ -71,7 +55,7 @@ def _options(
 ) -> list[Option]:
     forced = layer.simd is not None or layer.pe is not None
     found = []
-    for folding in _with_multipliers(node, _foldings(node, types, output, execute, loaded)):
+    for folding in all_foldings(node, types, output, execute, loaded):
         if forced and folding.engine == "sparse":
             continue
         if layer.simd not in (None, folding.simd or folding.lanes) or (
@@ -92,139 +76,12 @@ def _options(
     if not found and execute == "frequency":
         return _options(node, types, output, layer, "spatial", loaded)
     if not found:
-        dense = (f for f in _foldings(node, types, output, execute, loaded) if f.engine == "dense")
+        dense = (f for f in all_foldings(node, types, output, execute, loaded) if f.engine == "dense")
         legal = sorted({f.simd or f.lanes for f in dense})
         raise ConfigurationError(
             f"no folding with simd={layer.simd} and pe={layer.pe} exists", where=node.layer, fix=f"simd may be {legal}."
         )
     return sorted(found, key=lambda option: (rank(option.cost), option.steps))
-
-
-def _with_multipliers(node: Node, foldings: Iterable[Folding]) -> Iterable[Folding]:
-    """Each folding of a layer with its multipliers in DSP slices, and in LUTs."""
-    is_matrix = isinstance(node.operator, Conv | Gemm)
-    for folding in foldings:
-        yield folding
-        if is_matrix and not (isinstance(node.operator, Conv) and node.operator.is_depthwise):
-            yield replace(folding, multiplier="lut")
-
-
-def _foldings(
-    node: Node, types: tuple[TensorType, ...], output: TensorType, execute: Execute, loaded: int
-) -> Iterable[Folding]:
-    operator = node.operator
-    if loaded and isinstance(operator, Conv | Gemm):
-        groups = operator.groups if isinstance(operator, Conv) else 1
-        lanes = groups if isinstance(operator, Conv) and operator.is_depthwise else types[0].shape[-1] // groups
-        domain: Execute = "frequency" if operator.frequency_coding else "spatial"
-        for folding in _sparse(operator, lanes, groups, output, domain, clusters=False):
-            yield replace(folding, loaded=loaded)
-    elif isinstance(operator, Conv):
-        per_group = types[0].shape[2] // operator.groups
-        if per_group == 1 and operator.groups > 1:
-            for lanes in divisors(operator.groups):
-                if lanes * operator.outputs // operator.groups <= UNROLL:
-                    yield Folding(lanes, lanes * operator.outputs // operator.groups)
-            return
-        if execute != "frequency" or operator.frequency_coding is None:
-            yield from _matrix(per_group, operator.outputs // operator.groups, operator.window.taps)
-        yield from _sparse(operator, per_group, operator.groups, output, execute)
-    elif isinstance(operator, Gemm):
-        if execute != "frequency" or operator.frequency_coding is None:
-            yield from _matrix(*operator.weights.shape)
-        yield from _sparse(operator, operator.weights.shape[0], 1, output, execute)
-    else:
-        limit = operator.lanes_divide(*(t.shape for t in types))
-        for lanes in divisors(math.gcd(limit, output.shape[-1] if output.shape else 1)):
-            if lanes <= UNROLL:
-                yield Folding(lanes, lanes)
-
-
-def _matrix(channels: int, rows: int, taps: int = 1) -> Iterable[Folding]:
-    """Dense units. SIMD may go over taps; windows are then as narrow as they can be without being waited for."""
-    for simd in divisors(channels * taps):
-        for pe in divisors(rows):
-            if simd * pe > UNROLL:
-                continue
-            if channels % simd == 0:
-                yield Folding(simd, pe)
-            else:
-                enough = (lanes for lanes in divisors(channels) if lanes * rows >= simd * pe)
-                yield Folding(next(enough, channels), pe, simd=simd)
-
-
-def _sparse(
-    operator: Conv | Gemm, channels: int, groups: int, output: TensorType, execute: Execute, clusters: bool = True
-) -> Iterable[Folding]:
-    """Sparse engines over the weights, their coefficients, or centres and residuals, as far as that is possible.
-
-    Without `clusters` the residuals are to be decoded into coefficients.
-    """
-    coding = None if execute == "spatial" else operator.frequency_coding
-    pixels = output.size // operator.outputs
-    if coding is None or execute == "auto":
-        nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape)
-        words = [(lanes, 0, lanes) for lanes in divisors(channels)]
-        yield from _sparse_foldings("spatial", nonzeros, words, groups, pixels)
-    if coding:
-        nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape, coding)
-        size = coding.transform.size
-        if coding.transform.kind == "taps":
-            words = [(lanes, 0, lanes * size) for lanes in divisors(nonzeros.values.shape[1])]
-        else:
-            words = [(lanes, 0, lanes) for lanes in divisors(channels) if lanes % size == 0]
-        words = [*((words[0][0], simd, simd) for simd in divisors(size)[:-1]), *words]
-        yield from _sparse_foldings("frequency", nonzeros, words, groups, pixels)
-        if clusters:
-            yield from _clustered(operator, coding, groups, pixels)
-
-
-def _clustered(operator: Conv | Gemm, coding: Coding, groups: int, pixels: int) -> Iterable[Folding]:
-    """Clustered units, whose centre stage makes just so many responses a step that no round waits for it."""
-    if coding.transform.kind != "taps" or coding.clusters is None:
-        return
-    count = int(coding.clusters.centres.array.any(1).sum())
-    if not count:
-        return
-    nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape, coding, has_centres=True)
-    taps, channels, _ = nonzeros.values.shape
-    words = [(lanes, 0, lanes * taps) for lanes in divisors(channels)]
-    for folding in _sparse_foldings("frequency", nonzeros, words, groups, pixels):
-        pieces = nonzeros.pieces(folding.macs)
-        arriving = folding.pixels * channels * groups // folding.lanes
-        free = max(pieces.steps, pieces.partials) // arriving
-        per_step = next(n for n in divisors(count) if count <= n * free or n == count)
-        yield replace(folding, centres=per_step)
-
-
-def _sparse_foldings(
-    domain: Literal["spatial", "frequency"],
-    nonzeros: Nonzeros,
-    words: list[tuple[int, int, int]],
-    groups: int,
-    pixels: int,
-) -> Iterable[Folding]:
-    """For each number of multipliers the narrowest words that do not bind, and their neighbours.
-
-    `words` are the possible (lanes, SIMD, elements) of a word in, by width. PE is the least with which no round waits
-    for the words out, or four times that with few rounds, whose last one counts. Multipliers that would wait for the
-    partial sums are left out.
-    """
-    taps, channels, outputs = nonzeros.values.shape
-    inputs = taps * channels * groups
-    for macs in MACS:
-        pieces = nonzeros.pieces(macs)
-        bound = max(pieces.steps, pieces.partials)
-        for group in (n for n in GROUP_PIXELS if pixels % n == 0):
-            emitting = bound if pixels >= FEW_ROUNDS * group else max(bound // 4, 1)
-            pe = next((d for d in divisors(outputs) if group * outputs <= emitting * d), outputs)
-            wide = (k for k, (_, _, elements) in enumerate(words) if group * inputs <= bound * elements)
-            enough = next(wide, len(words) - 1)
-            for lanes, simd, elements in words[max(enough - 1, 0) : enough + 2]:
-                if macs * group * elements <= UNROLL:
-                    yield Folding(lanes, pe, "sparse", domain, macs, group, simd)
-        if pieces.steps <= pieces.partials:
-            break
 
 
 def fold(
@@ -250,8 +107,8 @@ def fold(
     loaded = configuration.weight_bits if configuration.weight_memory == "loaded" else 0
     table = {node.name: options(graph, node, forced(node), configuration.execute, loaded) for node in nodes}
     target, chosen = solve(table, resources, reserved, interval)
-    foldings = {name: option.folding for name, option in chosen.items()}
-    return _matched(graph, foldings, table, target)
+    picked = {name: option.folding for name, option in chosen.items()}
+    return _matched(graph, picked, table, target)
 
 
 def _matched(

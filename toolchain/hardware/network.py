@@ -30,7 +30,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Process:
-    """One kernel call. `node` names the program's node it belongs to."""
+    """One kernel call. `node` names the program's node it belongs to; a connection is none of its own kernels."""
 
     name: str
     node: str
@@ -38,6 +38,7 @@ class Process:
     kernel: Kernel
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    is_connection: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,11 +222,18 @@ class _Builder:
         return identifier
 
     def _process(
-        self, name: str, node: Node, kernel: Kernel, inputs: tuple[str, ...], outputs: tuple[str, ...]
+        self,
+        name: str,
+        node: Node,
+        kernel: Kernel,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        *,
+        is_connection: bool = True,
     ) -> None:
         tables = (f"_{table}" for table in (*kernel.arrays, *kernel.memories))
         identifier = self.names.make(name, "_config", *tables)
-        self.processes.append(Process(identifier, node.name, node.layer, kernel, inputs, outputs))
+        self.processes.append(Process(identifier, node.name, node.layer, kernel, inputs, outputs, is_connection))
 
     def _input(self, node: Node) -> Terminal:
         given = next(g for g in self.graph.inputs if g.name == node.inputs[0])
@@ -277,7 +285,7 @@ class _Builder:
             name = node.name if last else f"{node.name}_to_{chain[position + 1].function}"
             out = self._stream(name, kernel.output)
             unit = "unit" if node.name.endswith(f"/{kernel.function}") else kernel.function
-            self._process(f"{node.name}_{unit}", node, kernel, streams, (out,))
+            self._process(f"{node.name}_{unit}", node, kernel, streams, (out,), is_connection=False)
             streams = (out,)
         self._finish(node, streams[0])
 

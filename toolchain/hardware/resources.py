@@ -21,7 +21,6 @@ LOADER_LUT = 8000
 """Two AXI masters, the walk over the container, and the decoder."""
 LOADER_UNIT_LUT = 300
 """What writes the schedule of a layer."""
-CONNECTIONS = ("axis.h", "fork.h", "repack.h")
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,13 @@ def multiplier(a: int, b: int) -> Estimate:
 
 
 def memory(words: int, bits: int) -> Estimate:
-    """One memory with a read and a write port."""
+    """One memory with a read and a write port.
+
+    Four LUTs are 32 x 6 or 64 x 3 bits of it (AMD UG474, RAM32M and RAM64M).
+    """
     if words <= LUTRAM_WORDS or words * bits <= 1024:
-        return Estimate(lut=-(-words // 32) * bits // 2 + bits)
+        wide = 6 if words <= LUTRAM_WORDS // 2 else 3
+        return Estimate(lut=4 * -(-bits // wide) * -(-words // LUTRAM_WORDS))
     halves = min(
         -(-words // depth) * -(-bits // width)
         for depth, width in ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -109,10 +112,10 @@ def fifo_estimate(depth: int, bits: int) -> Estimate:
 
 
 def connections_estimate(network: Network) -> Estimate:
-    """What joins the operators' kernels: FIFOs, forks, changes of lanes, and the bus."""
+    """What joins the operators' kernels: FIFOs, forks, changes of lanes between them, and the bus."""
     total = Estimate()
     for process in network.processes:
-        if process.kernel.header in CONNECTIONS:
+        if process.is_connection:
             total += kernel_estimate(process.kernel)
     for stream in network.streams.values():
         total += fifo_estimate(stream.depth, stream.port.bits)
@@ -130,5 +133,5 @@ def loader_estimate(network: Network) -> Estimate:
 
 def network_estimate(network: Network) -> Estimate:
     """The whole design."""
-    kernels = (kernel_estimate(one.kernel) for one in network.processes if one.kernel.header not in CONNECTIONS)
+    kernels = (kernel_estimate(one.kernel) for one in network.processes if not one.is_connection)
     return sum(kernels, connections_estimate(network))

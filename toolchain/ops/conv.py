@@ -23,6 +23,7 @@ from toolchain.codegen.kernel import (
     packed_chunks,
 )
 from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
+from toolchain.codegen.sparse_rows import sparse_rows
 from toolchain.codegen.windows import matrix_vector, repacked, sliding_window
 from toolchain.errors import ModelError
 from toolchain.frontends.windows import import_window, windowed
@@ -174,6 +175,9 @@ class Conv(LinearOperator):
     def _sparse(self, given: TensorType, output: TensorType, folding: Folding) -> list[Kernel]:
         coding = self.frequency_coding if folding.domain == "frequency" else None
         block = given.shape[2] // self.groups
+        if folding.copies == "rows":
+            nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape)
+            return sparse_rows(given, output, self.window, nonzeros, self.groups, self.bias.array, folding)
         if coding and coding.transform.kind == "taps":
             chain, block = [basis_window(given, self.window, folding.lanes, coding)], folding.lanes
             if folding.centres:
@@ -250,6 +254,22 @@ class Conv(LinearOperator):
             bias = Constant(rng.integers(-50, 50, outputs))
             given = TensorType.of((6, 7, 4), FixedType(int(rng.integers(1, 9)), 4, bool(rng.integers(2))))
             yield Sample(cls(Constant(weights), bias, window, groups, weight_type, fractions), (given,))
+        for kernel, strides, dilations, groups, pads, size in (  # rows whose outputs share out over several pixels
+            ((3, 3), (1, 1), (1, 1), 1, (1, 1, 1, 1), (5, 8)),
+            ((3, 3), (2, 2), (1, 1), 1, (0, 0, 1, 1), (7, 16)),
+            ((2, 3), (1, 1), (2, 2), 2, (0, 2, 1, 2), (6, 8)),
+            ((3, 2), (3, 1), (1, 1), 1, (2, 0, 0, 1), (9, 8)),
+            ((1, 3), (1, 2), (1, 1), 1, (0, 1, 0, 0), (1, 8)),
+            ((2, 2), (1, 1), (1, 1), 1, (0, 0, 0, 0), (6, 9)),
+            ((2, 3), (2, 1), (1, 1), 1, (1, 1, 0, 1), (6, 4)),
+        ):
+            weight_type = FixedType(5, 1)
+            weights = rng.integers(-16, 16, (*kernel, 4 // groups, 4)) * (rng.random((*kernel, 4 // groups, 4)) < 0.6)
+            weights[..., int(rng.integers(4))] = 0
+            given = TensorType.of((*size, 4), FixedType(int(rng.integers(2, 9)), 4, bool(rng.integers(2))))
+            window = Window(kernel, strides, dilations, pads)
+            bias = Constant(rng.integers(-50, 50, 4))
+            yield Sample(cls(Constant(weights), bias, window, groups, weight_type, (1,) * 4), (given,))
         for kernel, strides, dilations, groups, channels, transform, rounded in (
             ((3, 3), (1, 1), (1, 1), 1, 4, Transform("taps", 3, 3), 0),
             ((3, 3), (2, 2), (1, 1), 2, 8, Transform("taps", 3, 3), 0),

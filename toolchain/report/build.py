@@ -136,7 +136,7 @@ def _layer(
     }
     for process in mine:
         config = process.kernel.config
-        if process.kernel.function == "sparse_matrix_vector":
+        if process.kernel.function in ("sparse_matrix_vector", "sparse_rows"):
             entry["pe"], entry["simd"] = config["GROUP_PIXELS"], config["MACS"]
         elif "PE" in config:
             entry["pe"], entry["simd"] = config["PE"], config["SIMD"]

@@ -19,7 +19,7 @@ from toolchain.packing.search import Candidate
 
 FEW = 1.1
 """Steps over those of as many full rounds as there are groups of pixels: above, filling and draining bind."""
-SPARSE, CENTRES = "sparse_matrix_vector", "centre_responses"
+SPARSE, CENTRES = ("sparse_matrix_vector", "sparse_rows"), "centre_responses"
 
 
 def coding_of(node: Node) -> Coding | None:
@@ -88,30 +88,36 @@ def engine_entry(processes: Iterable[Process]) -> dict[str, Any]:
     unit = "clustered" if any(process.kernel.function == CENTRES for process in processes) else "sparse"
     for process in processes:
         config = process.kernel.config
-        if process.kernel.function == SPARSE:
-            rounds = {
-                "nonzeros": int(config["STEPS"]),
-                "fill": int(config["FILL"]),
-                "drain": int(config["DRAIN"]),
-            }
-            binds = max(rounds, key=lambda name: rounds[name])
-            full_rounds = int(config["PIXELS"]) // int(config["GROUP_PIXELS"]) * max(rounds.values())
-            if binds == "nonzeros" and process.kernel.schedule.steps > FEW * full_rounds:
-                binds = "first and last rounds"
-            schedule, copies = process.kernel.cost.memories, process.kernel.cost.banks
+        if process.kernel.function in SPARSE:
+            (words, bits), *_ = process.kernel.cost.memories
+            copies, held, width = process.kernel.cost.banks[0]
             return {
-                "execution": "frequency" if config["FREQUENCY"] else "spatial",
+                "execution": "frequency" if config.get("FREQUENCY") else "spatial",
                 "unit": unit,
                 "lanes": config["MACS"],
                 "pixels": config["GROUP_PIXELS"],
+                "copies": "rows" if "UNITS" in config else "vectors",
                 "nonzeros": config["NONZEROS"],
-                "binds": binds,
-                "schedule_bits": sum(words * bits for words, bits in schedule),
-                "operand_bits": sum(count * words * bits for count, words, bits in copies[:1]),
+                "binds": _binding(process),
+                "schedule_bits": words * bits + sum(w * b for w, b in process.kernel.cost.memories[1:]),
+                "operand_bits": copies * held * width,
             }
         if process.kernel.function in ("matrix_vector", "depthwise"):
             return {"execution": "spatial", "unit": "dense"}
     return {"execution": "spatial", "unit": None}
+
+
+def _binding(process: Process) -> str:
+    """What makes most of the steps of a sparse unit."""
+    config = {name: value for name, value in process.kernel.config.items() if isinstance(value, int)}
+    rounds = {"nonzeros": config["STEPS"], "fill": config["FILL"], "drain": config.get("DRAIN", config["EMIT"])}
+    binds = max(rounds, key=lambda name: rounds[name])
+    if binds != "nonzeros":
+        return binds
+    if config["STEPS"] * config["MACS"] > FEW * config["NONZEROS"]:
+        return "nonzeros, lanes without any counted"
+    groups = process.kernel.output.type.size // config["OUTPUTS"] // config["GROUP_PIXELS"]
+    return "first and last rounds" if process.kernel.schedule.steps > FEW * groups * config["STEPS"] else "nonzeros"
 
 
 def _multiplications(
