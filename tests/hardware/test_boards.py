@@ -228,11 +228,12 @@ def test_a_project_is_rendered_for_it(program, name):
     frame = np.zeros((1, 1), np.int64)
     inputs, outputs = ({t.name: frame for t in side} for side in (design.network.inputs, design.network.outputs))
     files = render_hls(design.network, board, board.clock_mhz, inputs, outputs)
-    script, unified = files["run_hls.tcl"].splitlines(), files["hls_config.cfg"].splitlines()
+    script = [line.strip() for line in files["run_hls.tcl"].splitlines()]
+    unified = files["hls_config.cfg"].splitlines()
     kernel = board.flow == "vitis"
     assert f"set_part {board.part}" in script
     assert any(f"export_design -format {'xo' if kernel else 'ip_catalog'}" in line for line in script)
     assert f"part={board.part}" in unified
-    assert f"flow_target={'vitis' if kernel else 'vivado'}" in unified
+    assert ("flow_target=vitis" in unified) == kernel
     assert f"package.output.format={'xo' if kernel else 'ip_catalog'}" in unified
     assert f"{board.title} ({board.part})" in files["README.md"]

@@ -24,7 +24,10 @@ class Run:
 
 
 class Machine:
-    """One process: a pipelined loop that issues at most one step a cycle and writes `delay` cycles later."""
+    """One process: issues at most one step a cycle; a step leaves `delay` cycles later or more, and writes then.
+
+    No more than `delay` steps are on their way. Without any delay a step is issued and writes at once, or not at all.
+    """
 
     def __init__(self, process, frames: int, delay: int) -> None:
         schedule = process.kernel.schedule
@@ -34,12 +37,13 @@ class Machine:
         self.reads = list(zip(process.inputs, reads, strict=True))
         self.writes = np.bincount(pattern_steps(schedule.writes), minlength=self.steps)
         assert all(len(r) == self.steps and r.max(initial=0) <= 1 for r in reads)
-        self.at, self.frame = 0, 0
-        self.flight: deque[int] = deque()  # cycles at which words are due
+        assert self.writes.max(initial=0) <= 1
+        self.at, self.frame, self.left = 0, 0, 0
+        self.flight: deque[tuple[int, bool]] = deque()  # from which cycle on a step may leave, and whether it writes
 
     @property
     def done(self) -> bool:
-        return self.frame == self.frames and not self.flight
+        return self.left == self.frames * self.steps
 
 
 def run(
@@ -64,41 +68,62 @@ def run(
         for machine in machines:
             if machine.done or pause():
                 moved = moved or not machine.done
-                machine.flight = deque(due + 1 for due in machine.flight)
                 continue
-            outputs = [name for name in machine.process.outputs if name in words]
-            due = bool(machine.flight) and machine.flight[0] <= cycle
-            full = due and any(before[name] >= depths.get(name, 1 << 60) for name in outputs)
-            # The next frame starts when the last word of this one has left the pipeline.
-            ready = machine.frame < frames and not (machine.at == 0 and machine.frame and len(machine.flight) > due)
-            wanted = [name for name, reads in machine.reads if ready and reads[machine.at] and name in words]
-            empty = any(before[name] == 0 for name in wanted)
-            if full or (empty and not flushing):
-                result.blocked += full
-                machine.flight = deque(due + 1 for due in machine.flight)
-                continue
-            if due:
-                machine.flight.popleft()
-                for name in outputs:
-                    words[name] += 1
-                    result.most[name] = max(result.most[name], before[name] + 1)
-                moved = True
-            moved = moved or bool(machine.flight)
-            if ready and not empty:
-                for name in wanted:
-                    words[name] -= 1
-                if machine.writes[machine.at]:
-                    machine.flight.append(cycle + machine.delay)
-                machine.at += 1
-                if machine.at == machine.steps:
-                    machine.at, machine.frame = 0, machine.frame + 1
-                moved = True
+            moved = _cycle(machine, cycle, words, before, depths, result, flushing) or moved
         cycle += 1
         idle = 0 if moved else idle + 1
-        if idle > 2:
+        if idle > 2 + max(machine.delay for machine in machines):
             raise Deadlock(f"at cycle {cycle}: " + ", ".join(f"{k} {v}" for k, v in words.items() if v))
-        while len(result.finished) < frames and all(
-            m.frame > len(result.finished) and (m.frame > len(result.finished) + 1 or not m.flight) for m in machines
-        ):
+        while len(result.finished) < frames and all(m.left >= (len(result.finished) + 1) * m.steps for m in machines):
             result.finished.append(cycle)
     return result
+
+
+def _cycle(machine: Machine, cycle: int, words, before, depths, result: Run, flushing: bool) -> bool:
+    """What a process does in one cycle; whether it did anything. `before` are the words at its beginning."""
+    outputs = [name for name in machine.process.outputs if name in words]
+    full = any(before[name] >= depths.get(name, 1 << 60) for name in outputs)
+    running = machine.frame < machine.frames
+    # The next frame starts the cycle after the last step of this one has left the pipeline.
+    ready = running and not (machine.at == 0 and machine.flight)
+    wanted = [name for name, reads in machine.reads if running and reads[machine.at] and name in words]
+    empty = any(before[name] == 0 for name in wanted)
+    moved = False
+    if not machine.delay:
+        if ready and machine.writes[machine.at] and full:
+            result.blocked += 1
+        elif ready and not empty:
+            moved = True
+            _issue(machine, cycle, words, wanted)
+            _leave(machine, words, before, outputs, result)
+        return moved
+    if empty and not flushing:  # the whole pipeline waits
+        machine.flight = deque((due + 1, writes) for due, writes in machine.flight)
+        return False
+    if machine.flight and machine.flight[0][0] <= cycle:
+        if machine.flight[0][1] and full:
+            result.blocked += 1
+        else:
+            moved = True
+            _leave(machine, words, before, outputs, result)
+    if ready and not empty and len(machine.flight) < machine.delay:
+        moved = True
+        _issue(machine, cycle, words, wanted)
+    return moved
+
+
+def _issue(machine: Machine, cycle: int, words, wanted) -> None:
+    for name in wanted:
+        words[name] -= 1
+    machine.flight.append((cycle + machine.delay, bool(machine.writes[machine.at])))
+    machine.at += 1
+    if machine.at == machine.steps:
+        machine.at, machine.frame = 0, machine.frame + 1
+
+
+def _leave(machine: Machine, words, before, outputs, result: Run) -> None:
+    _, writes = machine.flight.popleft()
+    machine.left += 1
+    for name in outputs if writes else ():
+        words[name] += 1
+        result.most[name] = max(result.most[name], before[name] + 1)

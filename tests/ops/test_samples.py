@@ -29,6 +29,7 @@ from tests.ops.designs import (
 )
 from toolchain.codegen.kernel import pattern_steps
 from toolchain.hardware.dataflow import MINIMUM_DEPTH, PIPELINE, SMOOTHING, simulate
+from toolchain.hardware.dataflow_bounded import finished
 from toolchain.hardware.folding import options
 from toolchain.hardware.network import Network, Process
 from toolchain.ir import Constant, FixedType, Graph, Overflow, Rounding, TensorType
@@ -409,7 +410,7 @@ def cycle_by_cycle(network: Network) -> tuple[int, dict[str, int]]:
             internal = [name for name in wanted if name in network.streams]
             taken = {name: len(consumed[name]) for name in internal}
             here = all(len(produced[name]) > k and produced[name][k] < cycle for name, k in taken.items())
-            if not here or (cycle == 0 and len(internal) < len(wanted)):  # the bus has its first word in cycle 0
+            if not here:
                 continue
             for name in internal:
                 consumed[name].append(cycle)
@@ -460,17 +461,17 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_timing_is_that_of_a_cycle_by_cycle_simulation(name):
+    """With endless FIFOs; `tests/hardware` compares bounded ones, over several frames."""
     network = NETWORKS[name]
     timing = simulate(network)
     latency, most = cycle_by_cycle(network)
-    assert timing.latency == latency
+    assert finished(network, {}) == [latency]
+    assert timing.latency >= latency
     assert timing.steps == {process.name: process.kernel.schedule.steps for process in network.processes}
-    assert max(timing.steps.values()) <= timing.interval <= max(timing.steps.values()) + PIPELINE
+    assert timing.interval == max(timing.steps.values()) + PIPELINE
     for stream, words in most.items():
-        if stream in timing.required:
-            assert timing.depths[stream] == max(MINIMUM_DEPTH, words, timing.required[stream]), stream
-        else:
-            assert timing.depths[stream] == max(MINIMUM_DEPTH, min(words, SMOOTHING)), stream
+        least = max(MINIMUM_DEPTH, min(words, SMOOTHING), timing.required.get(stream, 0))
+        assert timing.depths[stream] >= least, stream
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -393,6 +393,6 @@ def _aliases(graph: Graph) -> dict[str, str]:
 def build_network(graph: Graph, foldings: Mapping[str, Folding]) -> Network:
     """Kernels of every node, forks where a value is read more than once, repacking where lanes differ.
 
-    `foldings` has an entry for every node but reshapes. FIFO depths are 2; `dataflow.size_fifos` chooses them.
+    `foldings` has an entry for every node but reshapes. FIFO depths are 2; `dataflow.simulate` chooses them.
     """
     return _Builder(graph, foldings).build()
