@@ -55,10 +55,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.core
 	@$(PIP) install --editable '.[dev]'
 	@touch $@
 
-# $(call debian,COMMAND:PACKAGE ...) installs the packages whose command is missing, or says how to.
+# $(call debian,COMMAND:PACKAGE ...) installs the packages whose command or file is missing, or says how to.
 define debian
 @missing=; \
-for pair in $(1); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+for pair in $(1); do need=$${pair%%:*}; \
+  command -v $$need >/dev/null || [ -e $$need ] || missing="$$missing $${pair##*:}"; done; \
 if [ -n "$$missing" ]; then \
   if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
     echo "==> system: installing$$missing with apt-get"; \
@@ -74,8 +75,13 @@ endef
 compiler:
 	$(call debian,g++:g++ make:make)
 
+# What tests run beside the compiler: Tcl, device trees, ssh, and host programs for ARM, AArch64 and XRT.
 tools:
-	$(call debian,g++:g++ make:make tclsh:tcl)
+	$(call debian,g++:g++ make:make tclsh:tcl dtc:device-tree-compiler ssh:openssh-client \
+	  /usr/sbin/sshd:openssh-server qemu-arm:qemu-user /usr/include/xrt/xrt/xrt_kernel.h:libxrt-dev \
+	  arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf arm-linux-gnueabihf-g++:g++-arm-linux-gnueabihf \
+	  aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/arm-linux-gnueabihf/include/stdio.h:libc6-dev-armhf-cross \
+	  /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross)
 
 # --- the two commands of the README -----------------------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ beats:
     }
 }
 
-// `last` marks the last beat of the last frame, so that one transfer of a DMA engine takes them all.
+// `last` marks the last beat of the last frame, so that one transfer of a DMA engine takes them
+// all.
 template <class C, class BEAT>
 void write_axis(hls::stream<word_t<typename C::element_t, C::LANES> >& in, unsigned frame,
                 unsigned frames, hls::stream<BEAT>& out) {

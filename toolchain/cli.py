@@ -230,10 +230,46 @@ def build(
     project: ProjectArgument,
     stage: Annotated[str, typer.Option(help="csim, csynth, cosim, ip or bitstream.")] = "csynth",
 ) -> None:
-    """Runs the vendor's tool on the HLS project."""
+    """C simulation to bitstream with the vendor's tools; what is finished is not repeated."""
     from toolchain.deployment.build import build_project
 
     build_project(project, choice(stage, ("csim", "csynth", "cosim", "ip", "bitstream"), "--stage"), out)
+
+
+@app.command()
+def deploy(
+    project: ProjectArgument,
+    host: Annotated[str, typer.Option(metavar="USER@BOARD[:PORT]", help="Where ssh finds the board.")],
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="X.npy", help="Inputs to run; without it the rows of the test bench.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Run only the first rows.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Run the batch so often, for the throughput.")] = 1,
+    directory: Annotated[str, typer.Option(metavar="DIR", help="Folder on the board.")] = ".dct-toolchain",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep older deployments of the network.")] = False,
+    sudo: Annotated[bool, typer.Option("--sudo", help="Be root on the board, by sudo without a password.")] = False,
+    python: Annotated[str, typer.Option(metavar="PROGRAM", help="Python on the board.")] = "python3",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that the board may compute.")] = 300,
+    ssh_config: Annotated[Path | None, typer.Option(metavar="FILE", help="In the place of ~/.ssh/config.")] = None,
+) -> None:
+    """Copies a built project to a board, runs it there and compares every integer with the simulation."""
+    from toolchain.deployment.deploy import Options, deploy_project
+    from toolchain.deployment.remote import Access, Target
+    from toolchain.project import load
+    from toolchain.simulation.arrays import load_arrays
+
+    access = Access(Target.parse(host), ssh_config, python, sudo)
+    options = Options(directory, frames, repeat, timeout, keep)
+    names = [given.name for given in load(project).graph.inputs]
+    arrays = None if inputs is None else load_arrays(inputs, names)
+    with progress_bar() as progress:
+
+        def say(line: str) -> None:
+            out.print(printable(line), soft_wrap=True)
+
+        done = deploy_project(project, access, arrays, options, say, progress)
+    out.print(f"build {done.build_id:08x}: {done.frames} inputs, {done.values} integers compared, 0 differ")
+    out.print(f"{done.frames_per_second:.1f} frames/s ({done.seconds:.6f} s)")
 
 
 @app.command()

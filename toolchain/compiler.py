@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from toolchain.codegen.hls import render_hls
+from toolchain.codegen.hls import hls_build_id, render_hls
+from toolchain.codegen.host import render_host
 from toolchain.codegen.kernel import Folding
 from toolchain.codegen.loaded import Container, expected_tensors, hardware_graph
 from toolchain.codegen.project import Files, prefixed
@@ -171,7 +172,8 @@ def project_files(model: str, design: Design, packing: Packing, data: Mapping[st
     rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
     inputs, outputs = raw_frames(design.graph, rows)
     hls = render_hls(design.network, design.board, design.clock_mhz, inputs, outputs, container)
-    files = stored.files | prefixed("hls", hls)
+    host = render_host(design.network, design.board, design.clock_mhz, hls_build_id(hls), container is not None)
+    files = stored.files | prefixed("hls", hls) | prefixed("host", host)
     report = build_report(model, design, packing, stored, interval)
     files[REPORT] = json.dumps(report, indent=1) + "\n"
     return sealed(files)

@@ -59,16 +59,28 @@ def table(tool: str) -> Mapping[str, Mapping]:
     return tomllib.loads((HERE / "commands.toml").read_text())[tool]
 
 
-def run(script: Path, tool: str, scratch: Path, environment: Mapping[str, str] | None = None) -> Run:
-    """Runs a script as the tool's shell would; `scratch` is a folder for the record."""
+def run(
+    script: Path,
+    tool: str,
+    scratch: Path,
+    environment: Mapping[str, str] | None = None,
+    answers: Mapping[str, Sequence[str]] | None = None,
+    given: Sequence[str] = (),
+) -> Run:
+    """Runs a script as the tool's shell would; `scratch` is a folder for the record.
+
+    `answers` are what calls return, by a glob pattern of the call: one value a call, the last one for all that follow.
+    `given` is what an earlier run has left.
+    """
     commands = table(tool)
     record = scratch / "calls"
-    returns = [
-        word for name, command in commands.items() if "returns" in command for word in (name, command["returns"])
-    ]
+    replies = scratch / "answers"
+    returns = {f"{name} *": [command["returns"]] for name, command in commands.items() if "returns" in command}
+    rows = [[pattern, *values] for pattern, values in {**(answers or {}), **returns}.items()]
+    replies.write_text("".join("|".join(base64.b64encode(w.encode()).decode() for w in row) + "\n" for row in rows))
     assert TCLSH is not None
     done = subprocess.run(
-        [TCLSH, str(HERE / "recorder.tcl"), str(script), str(record), *returns],
+        [TCLSH, str(HERE / "recorder.tcl"), str(script), str(record), str(replies)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -80,15 +92,15 @@ def run(script: Path, tool: str, scratch: Path, environment: Mapping[str, str] |
     for row in record.read_text().splitlines():
         line, _, folder, name, *words = (base64.b64decode(word).decode() for word in row.split("|"))
         calls.append(Call(int(line), Path(folder), name, tuple(words)))
-    problems = list(check(calls, commands))
+    problems = list(check(calls, commands, given))
     if at := re.search(rf'\(file "{re.escape(str(script))}" line (\d+)\)', done.stderr):
         problems.append(Problem(int(at[1]), f"Tcl itself: {done.stderr.splitlines()[0]}"))
     return Run(done.returncode, done.stderr, tuple(calls), tuple(problems))
 
 
-def check(calls: Sequence[Call], commands: Mapping[str, Mapping]) -> Iterator[Problem]:
-    """All problems of a sequence of calls, the order among them too."""
-    given: set[str] = set()
+def check(calls: Sequence[Call], commands: Mapping[str, Mapping], before: Sequence[str] = ()) -> Iterator[Problem]:
+    """All problems of a sequence of calls, the order among them too; `before` is what was given before the first."""
+    given = set(before)
     for call in calls:
         command = commands.get(call.name)
         if command is None:
@@ -149,6 +161,9 @@ def wrong(kind: str, value: str, folder: Path) -> list[str]:
         "number": r"\d+(\.\d*)?",
         "time": r"\d+(\.\d*)?(ns|ps|us|[kMG]?Hz)?",
         "string": r".+",
+        "list": r".*",
+        "address": r"0x[0-9A-F]+",
+        "vlnv": r"[\w.]+:[\w.]+:\w+(:[\d.]+)?",
     }
     patterns["flag"] = "true|false|0|1"
     if re.fullmatch(patterns.get(kind, kind), value, re.DOTALL):

@@ -48,9 +48,30 @@ def test_every_stage(projects, tmp_path, board, stage):
     assert done.names == [*OPENING, "config_compile", *STAGES[stage or "csynth"]]
     words = {call.name: call.words for call in done.calls}
     target, form = FLOWS[board]
+    assert words["open_project"] == ("-reset", "vitis_hls_csim" if stage == "csim" else "vitis_hls")
     assert words["open_solution"][-2:] == ("-flow_target", target)
-    assert words.get("export_design", ("-format", form)) == ("-format", form)
+    assert words.get("export_design", ("-format", form))[:2] == ("-format", form)
     assert {call.folder for call in done.calls} == {projects[board]}
+
+
+@pytest.mark.parametrize(("stage", "last"), [("cosim", "cosim_design"), ("ip", "export_design")])
+def test_later_stages_take_the_synthesis_that_is_there(projects, tmp_path, stage, last):
+    script = projects["pynq-z2"] / "run_hls.tcl"
+    done = run(script, "hls", tmp_path, {"STAGE": stage, "RESUME": "1"}, given=["synthesis"])
+    assert (done.status, done.errors, done.problems) == (0, "", ())
+    assert done.names == ["open_project", "open_solution", last]
+    assert [call.words for call in done.calls[:2]] == [("vitis_hls",), ("solution",)]
+    assert run(script, "hls", tmp_path, {"STAGE": "csynth", "RESUME": "1"}).names[-1] == "csynth_design"
+
+
+def test_the_exported_core(projects, tmp_path):
+    """Its name is what system.tcl asks the IP catalogue for; its file is what `toolchain build` waits for."""
+    words = {}
+    for board in FLOWS:
+        words[board] = run(projects[board] / "run_hls.tcl", "hls", tmp_path, {"STAGE": "ip"}).calls[-1].words
+    name = ("-vendor", "dct_toolchain", "-library", "hls", "-version", "1.0", "-ipname", "vector")
+    assert words["pynq-z2"] == ("-format", "ip_catalog", *name, "-output", "out/ip/vector.zip")
+    assert words["u250"] == ("-format", "xo", "-output", "out/xo/vector.xo")
 
 
 def test_an_unknown_stage_runs_nothing(project, tmp_path):
@@ -85,7 +106,7 @@ MISTAKES = [
     ("create_clock -period", "create_clock -name other ;#", "-period is missing"),
     ("create_clock -period", "create_clock -period fast ;#", "'fast' is no time"),
     ("set_part", "set part", "csynth_design comes before there is a part"),
-    ("open_solution", "close_project ;#", "there is a solution"),
+    ("open_solution -reset", "close_project ;#", "there is a solution"),
     ("set_top", "set top [expr {1 +}] ;#", "Tcl itself"),
 ]
 
@@ -104,12 +125,13 @@ def test_planted_mistakes_are_found(project, tmp_path, old, new, says):
         assert new.split()[0] in script.read_text().splitlines()[found[0].line - 1]
 
 
-def test_commands_of_the_table_are_well_formed():
-    for name, command in table("hls").items():
+@pytest.mark.parametrize("tool", ["hls", "vivado"])
+def test_commands_of_the_table_are_well_formed(tool):
+    for name, command in table(tool).items():
         assert set(command) <= {"options", "required", "arguments", "needs", "gives", "returns"}, name
         assert set(command.get("required", [])) <= set(command.get("options", {}))
-    given = {item for command in table("hls").values() for item in command.get("gives", [])}
-    assert {item for command in table("hls").values() for item in command.get("needs", [])} <= given
+    given = {item for command in table(tool).values() for item in command.get("gives", [])}
+    assert {item for command in table(tool).values() for item in command.get("needs", [])} <= given
 
 
 # ------------------------------------------------------------------------------------------ hls_config.cfg
@@ -120,7 +142,7 @@ def test_configuration(projects, board):
     path = projects[board] / "hls_config.cfg"
     assert check_configuration(path) == []
     target, form = FLOWS[board]
-    assert f"flow_target={target}\n" in path.read_text()
+    assert ("\nflow_target=vitis\n" in path.read_text()) == (target == "vitis")
     assert f"package.output.format={form}\n" in path.read_text()
 
 

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
+from toolchain.codegen.flow import render_flow
 from toolchain.codegen.kernel import KernelArray
 from toolchain.codegen.loaded import Container
 from toolchain.codegen.project import Files
@@ -106,6 +107,7 @@ def render_hls(
     if container:
         files["tb_data/weights.bin"] = container.data
     files["trace.json"] = json.dumps(dict(network.value_streams), indent=1) + "\n"
+    files |= render_flow(network, board, clock_mhz, container is not None)
     return files
 
 
@@ -116,6 +118,13 @@ def build_id(sources: Files) -> int:
         assert isinstance(content, str)
         digest.update(f"{name}\0{len(content.encode())}\0{content}".encode())
     return int.from_bytes(digest.digest()[:4], "big") or 1
+
+
+def hls_build_id(files: Files) -> int:
+    """The number that `render_hls` gave its hardware."""
+    header = files["src/build_id.h"]
+    assert isinstance(header, str)
+    return int(header.split("BUILD_ID = ")[1].split(";")[0], 16)
 
 
 def arguments(process: Process) -> list[str]:

@@ -28,7 +28,7 @@ from toolchain.frontends import read_graph
 from toolchain.hardware.board import board_names, load_board
 from toolchain.ir import Array, FixedType, Graph, TensorType
 from toolchain.passes import pipeline
-from toolchain.project import Project
+from toolchain.project import Project, load
 from toolchain.quantization.configuration import check_keys, load_configuration
 from toolchain.simulation.simulator import Simulator
 
@@ -139,7 +139,7 @@ class Model:
         beyond = [stage for stage, wanted in (("cosim", cosim), ("ip", export)) if wanted]  # both synthesize first
         for stage in ["csim"] * csim + (beyond or ["csynth"] * synth):
             build_project(self.project.path, stage, Console(highlight=False))
-        return self.project.report
+        return load(self.project.path).report
 
     def _named(self, x: Any) -> Any:
         names = [given.name for given in self.project.graph.inputs]

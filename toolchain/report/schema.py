@@ -151,6 +151,7 @@ class _Report(_Part):
     hardware: _Hardware
     inputs: list[_Input]
     layers: list[_Layer]
+    vendor: dict[Text, dict[Text, Text | bool | Number | None]] = {}
 
 
 def find_fault(report: dict[str, Any]) -> str | None:

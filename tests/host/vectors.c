@@ -1,0 +1,27 @@
+/* Quantizes and scales back: width, is_signed, fraction and numbers as 64-bit words on the standard
+ * input. */
+#include <stdio.h>
+#include <string.h>
+
+#include "numbers.h"
+
+int main(void) {
+    int64_t head[3], raw;
+    double value;
+    accelerator_terminal terminal;
+    memset(&terminal, 0, sizeof terminal);
+    if (fread(head, sizeof *head, 3, stdin) != 3) return 2;
+    terminal.width = (uint32_t)head[0];
+    terminal.is_signed = (int)head[1];
+    while (fread(&value, sizeof value, 1, stdin) == 1) {
+        int64_t answer[4] = {0, 0, 0, 0};
+        double back = 0;
+        raw = 0;
+        answer[0] = accelerator_quantize(&terminal, (int32_t)head[2], value, &raw);
+        answer[1] = raw;
+        answer[2] = accelerator_dequantize(&terminal, (int32_t)head[2], raw, &back);
+        memcpy(&answer[3], &back, sizeof back);
+        if (fwrite(answer, sizeof *answer, 4, stdout) != 4) return 2;
+    }
+    return 0;
+}
