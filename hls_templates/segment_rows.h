@@ -7,6 +7,7 @@
 
 #include <hls_stream.h>
 
+#include "line_buffer.h"
 #include "loops.h"
 #include "word.h"
 
@@ -30,8 +31,8 @@ void segment_rows(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
     const int FILL = C::WIDTH * PIXEL_WORDS, EMIT = C::PIECE_WIDTH * C::CHANNELS;
     const int ROW_STEPS = FILL > EMIT ? FILL : EMIT;
     const int EARLY = C::PAD_TOP > 0 ? 0 : 1;  // rows read before the first one is sent
-    const int LATE = C::HEIGHT - (C::PADDED_HEIGHT - C::PAD_TOP);  // rows that nothing needs
-    const int FIRST = EARLY * FILL, LAST = LATE > 0 ? LATE * FILL : 0;
+    const int NEEDED = detail::clamp(C::PADDED_HEIGHT - C::PAD_TOP, 0, C::HEIGHT);
+    const int FIRST = EARLY * FILL, LAST = (C::HEIGHT - NEEDED) * FILL;
     const input_t padding = static_cast<input_t>(C::PADDING);
 
     // Two rows, one written while the other is read; a read may follow a write by one step, where
@@ -78,7 +79,12 @@ steps:
                 DCT_HLS(unroll)
                 const int x = column + segment * C::DISTANCE;
                 const bool inside = x >= 0 && x < C::WIDTH && leaving >= 0 && leaving < C::HEIGHT;
-                values[segment] = inside ? held[segment + move] : padding;
+                // Of this piece or the one beside it, all known when the loop is unrolled.
+                const input_t left = segment > 0 ? held[segment > 0 ? segment - 1 : 0] : padding;
+                const input_t here = segment < BANKS ? held[segment % BANKS] : padding;
+                const input_t right = segment + 1 < BANKS ? held[(segment + 1) % BANKS] : padding;
+                const input_t moved = move < 0 ? left : move > 0 ? right : here;
+                values[segment] = inside ? moved : padding;
             }
             out.write(pack(values));
             if (advance<LANES>(lane) && advance<PIXEL_WORDS>(channel_word)) ++column;

@@ -23,9 +23,6 @@ namespace detail {
 // HEIGHT, WIDTH and OUT_WIDTH are those of a piece, padding included.
 template <class C>
 struct piece_rounds {
-    // Steps from a write to a read that the pipeline may do in any order: it knows of no
-    // dependence.
-    static const int SETTLED = 16;
     static const int IN_ROW = C::OUT_WIDTH;  // groups of a row of outputs
     static const int GROUPS = C::OUT_HEIGHT * IN_ROW;
     static const int FULL = largest(largest(C::FILL, C::STEPS), C::EMIT);

@@ -150,6 +150,8 @@ def make_design(
     hardware = hardware_graph(graph) if configuration.weight_memory == "loaded" else graph
     for attempt in range(ATTEMPTS):
         chosen = fold(hardware, board.resources, configuration, steps, reserved)
+        if attempt > 1 and chosen == foldings:  # the smallest design already
+            break
         if chosen != foldings:
             foldings, network = chosen, build_network(hardware, chosen)
             timing = simulate(network)

@@ -433,19 +433,20 @@ def run_compiler(arguments: Sequence[str]) -> None:
 def source(built: Built, folder: Path) -> str:
     """A design in a namespace of its own, with a function that runs its frames."""
     name = built.design.name
-    parts = ["src/configs.h", "src/constants.h", f"src/{name}.h", f"src/{name}.cpp"]
+    parts = ["src/build_id.h", "src/configs.h", "src/constants.h", f"src/{name}.h", f"src/{name}.cpp"]
     lines = [
         line
         for part in parts
         for line in built.files[part].splitlines()
         if not line.startswith(("#include", f"#ifndef {name}_", f"#define {name}_", "#endif"))
     ]
-    end = max(k for k, line in enumerate(lines) if line == "}")
+    top = max(k for k, line in enumerate(lines) if line == f"void {name}(")
+    end = max(k for k, line in enumerate(lines[:top]) if line == "    }")  # of the loop over frames
     lines[end:end] = [f'    ::fuzz::drained({stream}, "{stream}");' for stream in built.design.streams]
     terminals = (*built.design.inputs, *built.design.outputs)
     declared = [f"hls::stream<{t.identifier}_beat> {t.identifier};" for t in terminals]
     sends = [f"::fuzz::send(file, {t.type.size // t.lanes}, {t.identifier});" for t in built.design.inputs]
-    call = f"{name}({', '.join(t.identifier for t in terminals)});"
+    call = f"unsigned build_id = 0; {name}({', '.join(t.identifier for t in terminals)}, 1, build_id);"
     drains = [f'::fuzz::drained({t.identifier}, "{t.identifier}");' for t in built.design.inputs]
     receives = [
         f'::fuzz::receive({t.identifier}, {t.type.size // t.lanes}, "{t.identifier}");' for t in built.design.outputs

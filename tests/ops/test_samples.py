@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.hardware.tokens import run
 from tests.ops.designs import (
     Design,
     all_samples,
@@ -465,7 +466,8 @@ def test_timing_is_that_of_a_cycle_by_cycle_simulation(name):
     network = NETWORKS[name]
     timing = simulate(network)
     latency, most = cycle_by_cycle(network)
-    assert finished(network, {}) == [latency]
+    assert finished(network, {}) == run(network, {}).finished
+    assert finished(network, {})[0] >= latency  # which has no limit of words under way in a pipeline
     assert timing.latency >= latency
     assert timing.steps == {process.name: process.kernel.schedule.steps for process in network.processes}
     assert timing.interval == max(timing.steps.values()) + PIPELINE

@@ -38,6 +38,8 @@ TEMPLATES = {
     "README.md.j2": "README.md",
 }
 PER_LINE = 8
+BATCH = 3
+"""Frames of a call of the test bench, at most."""
 LOADED_ONLY = ("weight_loader.h", "weight_file.h", "container.h", "decoder.h")
 """Headers that a design with constant weights does not get."""
 
@@ -79,6 +81,7 @@ def render_hls(
             {process.kernel.header for process in network.processes} | ({"weight_loader.h"} if container else set())
         ),
         "container": container,
+        "batch": BATCH,
         "registers": registers(container is not None),
         "loaded": [process for process in network.processes if process.kernel.memories],
         "traced": set(network.value_streams.values()),

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 CONTROL = 0x00
-"""ap_ctrl_hs: bit 0 start (cleared by the accelerator), 1 done (cleared by a read), 2 idle, 3 ready."""
+"""ap_ctrl_hs: bit 0 start (cleared by the accelerator), 1 done (cleared by a read), 2 idle, 3 ready.
+
+Kernels of the flow `vitis` have ap_ctrl_chain, where done stays until bit 4, continue, is written: XRT does that.
+"""
 GLOBAL_INTERRUPT, INTERRUPT_ENABLE, INTERRUPT_STATUS = 0x04, 0x08, 0x0C
 """Bit 0 of the first enables the interrupt line; bit 0 of the others is `done`, cleared by writing 1 to the status."""
 START, DONE, IDLE = 1, 2, 4

@@ -68,7 +68,7 @@ def segment_rows(given: TensorType, window: Window, pieces: Pieces, lanes: int) 
     fill, emit = width * channels // lanes, pieces.row_words
     row = max(fill, emit)
     first = fill if top == 0 else 0
-    needed = min(height, rows - top)
+    needed = max(min(height, rows - top), 0)
     # Row r comes in while the padded row before it leaves; without padding the first one comes before all others.
     reads = [*every(first)] if first else []
     arriving = needed - (top == 0)

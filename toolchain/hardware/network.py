@@ -162,6 +162,8 @@ RESERVED = KEYWORDS | {
     "always", "architecture", "assign", "begin", "component", "end", "entity", "generate", "generic", "initial",
     "inout", "input", "integer", "library", "map", "module", "output", "parameter", "port", "process", "real", "reg",
     "signal", "task", "use", "variable", "wire", "with", "work",
+    # variables of the generated top function
+    "frame", "frames", "build_id", "weight_codes", "weight_raw", "weight_bytes", "load", "weight_status",
 }  # fmt: skip
 MACRO = re.compile(r"[A-Z0-9_]{2,}|(?:AP|DCT|L|M|SYS)_.*")
 """Looks like a macro of some header."""

@@ -262,6 +262,7 @@ class Conv(LinearOperator):
             ((1, 3), (1, 2), (1, 1), 1, (0, 1, 0, 0), (1, 8)),
             ((2, 2), (1, 1), (1, 1), 1, (0, 0, 0, 0), (6, 9)),
             ((2, 3), (2, 1), (1, 1), 1, (1, 1, 0, 1), (6, 4)),
+            ((1, 3), (4, 1), (1, 1), 1, (2, 1, 0, 1), (1, 8)),  # the only row of outputs lies above the picture
         ):
             weight_type = FixedType(5, 1)
             weights = rng.integers(-16, 16, (*kernel, 4 // groups, 4)) * (rng.random((*kernel, 4 // groups, 4)) < 0.6)

@@ -114,7 +114,7 @@ def _binding(process: Process) -> str:
     binds = max(rounds, key=lambda name: rounds[name])
     if binds != "nonzeros":
         return binds
-    if config["STEPS"] * config["MACS"] > FEW * config["NONZEROS"]:
+    if "UNITS" in config and config["STEPS"] * config["MACS"] > FEW * config["NONZEROS"]:
         return "nonzeros, lanes without any counted"
     groups = process.kernel.output.type.size // config["OUTPUTS"] // config["GROUP_PIXELS"]
     return "first and last rounds" if process.kernel.schedule.steps > FEW * groups * config["STEPS"] else "nonzeros"
