@@ -59,9 +59,9 @@ units:
 }  // namespace detail
 
 // schedule[step] holds the entries of all lanes: row of the kernel, word of the row from its first
-// tap on, weight. boundaries[step] says how
-// many trees belong to the output that is being summed, the others to the next one, and in bit 7
-// whether that output is complete. The sums may wrap in output_t: it holds the result.
+// tap on, weight. boundaries[step] says how many trees belong to the output that is being summed,
+// the others to the next one, and in bit 7 whether that output is complete. The sums may wrap in
+// output_t: it holds the result.
 template <class C, class ROW, class B>
 void sparse_rows(hls::stream<word_t<typename C::input_t, C::GROUP_PIXELS> >& in,
                  const ROW (&schedule)[C::STEPS], const unsigned char (&boundaries)[C::STEPS],
@@ -83,6 +83,7 @@ void sparse_rows(hls::stream<word_t<typename C::input_t, C::GROUP_PIXELS> >& in,
     static_assert(C::OUTPUTS % PE == 0, "PE must divide OUTPUTS");
     static_assert(C::MACS % C::UNITS == 0, "UNITS must divide MACS");
     static_assert(C::LANES == 1 && C::PAD_TOP == 0, "a word is one channel, padding is included");
+    static_assert(lines_t::EPILOGUE == 0, "segment_rows has dropped what no output needs");
     static_assert(C::FILL * IN_ROW >= lines_t::STRIDE_WORDS,
                   "the next rows are there before a row of outputs ends");
     static_assert(C::EMIT == PIXELS * OUTPUT_WORDS, "EMIT are the words of a group");
@@ -207,12 +208,6 @@ steps:
         } else {
             ++position;
         }
-    }
-
-epilogue:  // rows below the last kernel position
-    for (int i = 0; i < lines_t::EPILOGUE; ++i) {
-        DCT_HLS(pipeline II = 1)
-        in.read();
     }
 }
 
