@@ -38,20 +38,6 @@ struct rounds {
     }
 };
 
-// Lane `lane` of a word, not known before run time: a multiplexer, no shifter of the whole word.
-template <class T, int LANES>
-T select_lane(const word_t<T, LANES>& word, int lane) {
-    DCT_HLS(inline)
-#ifdef __SYNTHESIS__
-    T values[LANES];
-    DCT_HLS(array_partition variable = values complete)
-    unpack(word, values);
-    return values[lane];
-#else
-    return get_lane<T>(word, lane);
-#endif
-}
-
 }  // namespace detail
 
 // schedule[step] holds the entries of all lanes. Bit 0 of a partial says that it completes an
@@ -135,7 +121,7 @@ steps:
             take:
                 for (int pixel = 0; pixel < PIXELS; ++pixel) {
                     DCT_HLS(unroll)
-                    x[pixel] = detail::select_lane<typename C::input_t, C::SIMD>(
+                    x[pixel] = select_lane<typename C::input_t, C::SIMD>(
                         vectors[lane][pixel][other * WORDS + entry.address], entry.select);
                 }
                 product products[PIXELS];

@@ -1,4 +1,5 @@
-// Fills the memories of the sparse units out of a container, through the decoder of decoder.h.
+// Fills the memories of the sparse units out of a container, through the decoder of decoder.h, and
+// tells the units whose weights are streamed where theirs lie.
 //
 // The decoder gives the nonzeros of a layer output after output, which is the order in which the
 // unit's lanes are filled: no scheduler is needed. Nothing here is in a hurry, but the decoder's
@@ -8,6 +9,7 @@
 
 #include "decoder.h"
 #include "sparse_matrix_vector.h"
+#include "streamed_matrix_vector.h"
 
 namespace dct {
 namespace packed {
@@ -19,11 +21,13 @@ const int ERROR_LEVEL = 18;       // a level that is wider than the weights of t
 const int ERROR_NO_WEIGHTS = 19;  // a frame before the first load
 
 // What the hardware was built for. `layer` is the unit that the tensor is for; constants without
-// one (-1) are part of the hardware, and have to be the same.
+// one (-1) are part of the hardware, and have to be the same: those that are coded have the
+// checksum of `identify_levels`.
 struct expectation {
     int layer;
     unsigned role, coded, elements, checksum;
     unsigned taps, channels, outputs, transform, rows, columns;
+    unsigned rounded, centres, centre_checksum;
     unsigned shifts;  // where those of the frequencies begin in their table
 };
 
@@ -33,19 +37,42 @@ inline long long raw_element(const word32* words, const tensor& t, unsigned inde
     return static_cast<long long>(value << t.shift);
 }
 
+// CRC-32, before its last inversion, of 8 bytes more, the lowest first.
+inline unsigned crc_of(unsigned crc, unsigned long long value) {
+steps:
+    for (int bit = 0; bit < 64; ++bit) {
+        crc ^= value >> bit & 1;
+        crc = crc >> 1 ^ (0xEDB88320u & (0u - (crc & 1)));
+    }
+    return crc;
+}
+
 // CRC-32 of the elements as 64-bit integers.
 inline unsigned checksum(const word32* words, const tensor& t) {
     unsigned crc = 0xFFFFFFFFu;
 elements:
-    for (unsigned i = 0; i < t.elements; ++i) {
-        const unsigned long long value = raw_element(words, t, i);
-    steps:
-        for (int bit = 0; bit < 64; ++bit) {
-            crc ^= value >> bit & 1;
-            crc = crc >> 1 ^ (0xEDB88320u & (0u - (crc & 1)));
-        }
-    }
+    for (unsigned i = 0; i < t.elements; ++i)
+        crc = crc_of(crc, static_cast<unsigned long long>(raw_element(words, t, i)));
     return ~crc;
+}
+
+// Are the common centres, and which block has which, those of the hardware?
+inline bool has_centres(const word32* words, const tensor& t, const expectation& e) {
+    if (t.centres != e.centres) return false;
+    if (t.centres == 0) return true;
+    unsigned crc = 0xFFFFFFFFu;
+    const unsigned size = t.rows * t.columns;
+centres:
+    for (unsigned i = 0; i < t.centres * size; ++i) {
+        unsigned long long value = element(words, t.payload_at, i, t.centre_width);
+        if (value >> (t.centre_width - 1)) value |= ~0ULL << t.centre_width;
+        crc = crc_of(crc, value);
+    }
+    const unsigned indices = t.index_width > 0 ? t.elements / size : 0;
+indices:
+    for (unsigned i = 0; i < indices; ++i)
+        crc = crc_of(crc, element(words, t.payload_at + t.centre_bytes, i, t.index_width));
+    return ~crc == e.centre_checksum;
 }
 
 template <int N>
@@ -56,7 +83,7 @@ bool is_expected(const word32* words, const tensor& t, const expectation& e,
     if (!e.coded) return e.layer >= 0 || checksum(words, t) == e.checksum;
     if (t.taps != e.taps || t.channels != e.channels || t.outputs != e.outputs ||
         t.transform != e.transform || t.rows != e.rows || t.columns != e.columns ||
-        t.centres != 0 || t.rounded != 0)
+        t.rounded != e.rounded || !has_centres(words, t, e))
         return false;
     bool same = true;
 frequencies:
@@ -182,6 +209,78 @@ entries:
         is_done = next.last && ends >= substreams && output >= C::OUTPUTS;
     }
     result = status;
+}
+
+// The nonzeros of weights that are part of the hardware: are they those that it has? CRC-32 of each
+// one's place in the order of coding and its 18 bits.
+inline void identify_levels(hls::stream<placed>& in, unsigned substreams, unsigned columns,
+                            unsigned expected, int& result) {
+    unsigned crc = 0xFFFFFFFFu, ends = 0;
+levels:
+    while (ends < substreams) {
+        const placed next = in.read();
+        const unsigned long long place =
+            next.output.to_uint64() * columns + next.column.to_uint64();
+        if (next.last)
+            ++ends;
+        else
+            crc = crc_of(crc, place << 18 | (next.level.to_uint64() & 0x3FFFF));
+    }
+    result = ~crc == expected ? OK : ERROR_FOREIGN;
+}
+
+// The nonzeros of weights that are streamed: does each fit the unit?
+template <class C>
+inline void check_levels(hls::stream<placed>& in, unsigned substreams, int& result) {
+    int status = OK;
+    unsigned ends = 0;
+levels:
+    while (ends < substreams) {
+        DCT_HLS(pipeline II = 1)
+        const placed next = in.read();
+        const typename C::weight_t weight = next.level;
+        if (next.last)
+            ++ends;
+        else if (weight != next.level)
+            status = ERROR_LEVEL;
+    }
+    result = status;
+}
+
+// Tells the lanes of a unit where their weights lie, or, without `writes`, whether it can take
+// them: each lane has as many substreams, and its table room for the symbols.
+template <int SYMBOLS, int LANES>
+inline int store_streams(const word32* words, const container& c, const tensor& t, bool writes,
+                         streamed<SYMBOLS> (&place)[LANES]) {
+    dictionary found;
+    unsigned at = t.dictionary_at, symbols = 0;
+    const status read = read_dictionary(words, at, c.descriptors, found);
+    if (read != OK) return read;
+lengths:
+    for (unsigned length = 1; length <= LONGEST_CODE; ++length) symbols += found.counts[length];
+    if (t.substreams % LANES != 0 || t.substreams > unsigned(MOST_SUBSTREAMS) ||
+        symbols > unsigned(SYMBOLS))
+        return ERROR_CAPACITY;
+    if (!writes) return OK;
+    unsigned codes_at = t.payload_at + t.centre_bytes + t.index_bytes, s = 0;
+lanes:
+    for (int lane = 0; lane < LANES; ++lane) {
+        build_codes(words, t.dictionary_at, c.descriptors, place[lane].table);
+        place[lane].kind = t.kind;
+        place[lane].count = t.substreams / LANES;
+        place[lane].failed = false;
+    substreams:
+        for (unsigned part = 0; part < t.substreams / LANES; ++part) {
+            const unsigned code_bytes = get32(words, t.sections_at + 8 * s);
+            const unsigned raw_bytes = get32(words, t.sections_at + 8 * s + 4);
+            const substream one = {t.first(s), t.first(s + 1) - t.first(s), codes_at, code_bytes,
+                                   raw_bytes};
+            place[lane].parts[part] = one;
+            codes_at += code_bytes + raw_bytes;
+            ++s;
+        }
+    }
+    return OK;
 }
 
 template <class C>

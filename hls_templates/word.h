@@ -140,6 +140,20 @@ pack_lanes:
     return word;
 }
 
+// Lane `lane` of a word, not known before run time: a multiplexer, no shifter of the whole word.
+template <class T, int LANES>
+T select_lane(const word_t<T, LANES>& word, int lane) {
+    DCT_HLS(inline)
+#ifdef __SYNTHESIS__
+    T values[LANES];
+    DCT_HLS(array_partition variable = values complete)
+    unpack(word, values);
+    return values[lane];
+#else
+    return get_lane<T>(word, lane);
+#endif
+}
+
 // A word whose lanes all hold the same value.
 template <class T, int LANES>
 word_t<T, LANES> splat(T value) {

@@ -59,7 +59,11 @@ def compile(
     pack: Annotated[str | None, typer.Option(help="none, auto, dct or spatial.")] = None,
     execute: Annotated[str | None, typer.Option(help="auto, spatial or frequency.")] = None,
     weight_memory: Annotated[
-        str | None, typer.Option(help="rom or loaded: constants, or memories filled from a container at run time.")
+        str | None,
+        typer.Option(
+            help="rom, loaded, streamed or auto: constants, memories filled from a container at run time, DDR where "
+            "that pays, or constants and DDR in place of a design that does not fit."
+        ),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="28x, 450000B or 300kMAC.")] = None,
     target: Annotated[str, typer.Option(help="hls, embedded or all.")] = "hls",

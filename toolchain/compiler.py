@@ -12,17 +12,20 @@ import numpy as np
 
 from toolchain.codegen.hls import hls_build_id, render_hls
 from toolchain.codegen.host import render_host
-from toolchain.codegen.kernel import Folding
-from toolchain.codegen.loaded import Container, expected_tensors, hardware_graph
+from toolchain.codegen.kernel import Folding, Streams
+from toolchain.codegen.loaded import Container, expected_tensors, hardware_graph, streams_of
 from toolchain.codegen.project import Files, prefixed
 from toolchain.errors import CalibrationError, ConfigurationError
 from toolchain.frontends import read_graph
 from toolchain.hardware.board import Board, load_board
 from toolchain.hardware.dataflow import PIPELINE, simulate
 from toolchain.hardware.folding import fold
+from toolchain.hardware.foldings import can_stream
 from toolchain.hardware.network import build_network
 from toolchain.hardware.resources import Estimate, connections_estimate, exceeded, excess, network_estimate
 from toolchain.ir import Array, Graph
+from toolchain.ops.conv import Conv
+from toolchain.ops.gemm import Gemm
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
 from toolchain.progress import Progress, no_progress
@@ -93,18 +96,26 @@ def compile_model(
     report("reading the model", 0, 1)
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
     check_layers(chosen, real)
-    loaded = chosen.weight_memory == "loaded"
-    chosen = for_loading(chosen, real) if loaded else chosen
+    if chosen.weight_memory == "loaded":
+        chosen = for_loading(chosen, real)
     data = calibration_data(real, calibrate)
-    packing = lower_packed(real, data, chosen, container_size, allowed, report)
-    graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
-    report("choosing hardware", 0, 1)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
-    design = make_design(graph, the_board, clock, chosen, interval)
+
+    def designed(configuration: Configuration) -> tuple[Packing, Design]:
+        packing = lower_packed(real, data, configuration, container_size, allowed, report)
+        graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
+        report("choosing hardware", 0, 1)
+        return packing, make_design(graph, the_board, clock, configuration, interval)
+
+    packing, design = designed(chosen)
+    if chosen.weight_memory == "auto" and packing.plan and design.shortfall > 1:
+        report("does not fit, so with weights streamed from DDR", 0, 1)
+        again = designed(chosen.model_copy(update={"weight_memory": "streamed"}))
+        packing, design = min((packing, design), again, key=lambda one: one[1].shortfall)
     report("writing the project", 0, 1)
     files = project_files(Path(model).name, design, packing, data, interval)
     write_project(path, files, force)
-    return Project(path, graph)
+    return Project(path, design.graph)
 
 
 def _check_available(target: str, ram: int | None) -> None:
@@ -147,9 +158,10 @@ def make_design(
     steps = max(interval - PIPELINE, 1) if interval else 0
     reserved, missing = Estimate(), Estimate()
     foldings: dict[str, Folding] = {}
-    hardware = hardware_graph(graph) if configuration.weight_memory == "loaded" else graph
+    hardware = hardware_graph(graph) if configuration.decodes_on_chip else graph
+    streams = _streams(graph) if configuration.weight_memory == "streamed" else {}
     for attempt in range(ATTEMPTS):
-        chosen = fold(hardware, board.resources, configuration, steps, reserved)
+        chosen = fold(hardware, board.resources, configuration, steps, reserved, streams)
         if attempt > 1 and chosen == foldings:  # the smallest design already
             break
         if chosen != foldings:
@@ -166,6 +178,16 @@ def make_design(
     return Design(graph, network, timing, board, clock_mhz)
 
 
+def _streams(graph: Graph) -> dict[str, Streams]:
+    """The nodes whose weights may be streamed, and how those are coded."""
+    coded = streams_of(store_program(graph, shared=False).statistics)
+    return {
+        node.name: coded[node.operator.weights]
+        for node in graph.nodes
+        if isinstance(node.operator, Conv | Gemm) and can_stream(node.operator)
+    }
+
+
 def project_files(model: str, design: Design, packing: Packing, data: Mapping[str, Array], interval: int = 0) -> Files:
     """Every file of the project. `interval` is the cycles a frame that were asked for, or 0."""
     units = {process.node: process.name for process in design.network.processes if process.kernel.memories}
@@ -174,7 +196,7 @@ def project_files(model: str, design: Design, packing: Packing, data: Mapping[st
     rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
     inputs, outputs = raw_frames(design.graph, rows)
     hls = render_hls(design.network, design.board, design.clock_mhz, inputs, outputs, container)
-    host = render_host(design.network, design.board, design.clock_mhz, hls_build_id(hls), container is not None)
+    host = render_host(design.network, design.board, design.clock_mhz, hls_build_id(hls), design.network.decoders)
     files = stored.files | prefixed("hls", hls) | prefixed("host", host)
     report = build_report(model, design, packing, stored, interval)
     files[REPORT] = json.dumps(report, indent=1) + "\n"

@@ -18,7 +18,7 @@ from toolchain.codegen.loaded import Container
 from toolchain.codegen.project import Files
 from toolchain.codegen.registers import registers
 from toolchain.hardware.board import Board
-from toolchain.hardware.network import Network, Process
+from toolchain.hardware.network import Network, Process, master_pair
 from toolchain.ir import Array
 from toolchain.resources import folder
 from toolchain.version import __version__
@@ -40,7 +40,7 @@ TEMPLATES = {
 PER_LINE = 8
 BATCH = 3
 """Frames of a call of the test bench, at most."""
-LOADED_ONLY = ("weight_loader.h", "weight_file.h", "container.h", "decoder.h")
+LOADED_ONLY = ("weight_loader.h", "weight_file.h", "container.h", "decoder.h", "streamed_matrix_vector.h")
 """Headers that a design with constant weights does not get."""
 
 
@@ -82,10 +82,11 @@ def render_hls(
         ),
         "container": container,
         "batch": BATCH,
-        "registers": registers(container is not None),
+        "registers": registers(network.decoders),
+        "pairs": [master_pair(k) for k in range(network.decoders)],
         "loaded": [process for process in network.processes if process.kernel.memories],
         "traced": set(network.value_streams.values()),
-        "arguments": arguments,
+        "arguments": lambda process: [*arguments(process), *network.masters(process)],
         "comment": comment,
         "c_string": c_string,
     }
@@ -110,7 +111,7 @@ def render_hls(
     if container:
         files["tb_data/weights.bin"] = container.data
     files["trace.json"] = json.dumps(dict(network.value_streams), indent=1) + "\n"
-    files |= render_flow(network, board, clock_mhz, container is not None)
+    files |= render_flow(network, board, clock_mhz, network.decoders)
     return files
 
 

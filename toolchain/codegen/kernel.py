@@ -18,6 +18,18 @@ Multiplier = Literal["dsp", "lut"]
 
 
 @dataclass(frozen=True)
+class Streams:
+    """How the weights of a layer are coded: what a decoder that reads them has to do."""
+
+    substreams: int
+    coder: Literal["run", "csr"]
+    longest: int
+    filler: int
+    codes: int
+    """Of its dictionary."""
+
+
+@dataclass(frozen=True)
 class Folding:
     """How much of a layer is done at once, and by which unit.
 
@@ -27,8 +39,8 @@ class Folding:
     the rows under the kernel, where products are added in `units` trees. `simd` > 0 are the elements of a word at the
     unit that multiplies, where these are not those that the window or the basis stage gives. `centres` > 0 makes so
     many responses of common centres a step, and leaves private residuals to the sparse unit. A `multiplier` is made of
-    DSP slices or of LUTs. `loaded` > 0 are the bits of a weight in a memory that is filled at run time; 0 makes the
-    weights constants.
+    DSP slices or of LUTs. `loaded` > 0 are the bits of a weight that comes at run time, into a memory, or, with
+    `streamed`, out of DDR for every group of pixels; 0 makes the weights constants.
     """
 
     lanes: int = 1
@@ -43,6 +55,7 @@ class Folding:
     multiplier: Multiplier = "dsp"
     centres: int = 0
     loaded: int = 0
+    streamed: Streams | None = None
 
 
 @dataclass(frozen=True)
@@ -193,17 +206,22 @@ class KernelArray:
 
 @dataclass(frozen=True)
 class KernelMemory:
-    """A memory that a kernel reads and that is filled at run time: `ctype name[shape]`."""
+    """A memory that a kernel reads and that is filled at run time: `ctype name[shape]`.
+
+    Where the kernel writes it too, it is not constant for it.
+    """
 
     ctype: str
     shape: tuple[int, ...]
+    is_written: bool = False
 
 
 @dataclass(frozen=True)
 class Kernel:
     """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text.
 
-    `scalars` are variables of the design's loop over frames that the kernel wants to know.
+    `scalars` are variables of the design's loop over frames that the kernel wants to know. `decoders` read the weight
+    container, each through a pair of AXI masters.
     """
 
     function: str
@@ -216,6 +234,7 @@ class Kernel:
     cost: Cost = Cost()
     memories: Mapping[str, KernelMemory] = field(default_factory=dict)
     scalars: tuple[str, ...] = ()
+    decoders: int = 0
 
 
 def integer_array(values: npt.ArrayLike) -> KernelArray:

@@ -9,19 +9,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from toolchain.codegen.kernel import Streams
 from toolchain.errors import ToolchainError
 from toolchain.hardware.network import lane_bits
 from toolchain.ir import Array, Constant, Graph, Node, TensorType
 from toolchain.ir.tabulated import Tabulated
 from toolchain.ir.types import Type
 from toolchain.ops.linear import LinearOperator
-from toolchain.packing.packed import Packed
+from toolchain.packing.container import Statistics
+from toolchain.packing.packed import Coding, Packed
 from toolchain.packing.records import KINDS, ROLES
 
 HEADROOM_BITS = 1
 """Of sums whose width is not that of a port: other weights may have larger ones."""
 FIELD_ROLES = {"weights": "weights", "scale": "weights", "slopes": "weights", "bias": "biases", "offset": "biases"}
 TABLES = ("entries", "exponentials")
+LEVEL_BITS = 18
 
 
 def constants(graph: Graph) -> Iterator[tuple[Node, str, Constant]]:
@@ -77,10 +80,41 @@ def _whole(type: TensorType, width: int) -> TensorType:
     return TensorType(type.shape, width, True, type.fractions, -(1 << (width - 1)), (1 << (width - 1)) - 1)
 
 
-def checksum(array: Array) -> int:
+def checksum(*arrays: Array) -> int:
     """CRC-32 of the elements as 64-bit integers, `checksum` of `weight_loader.h`."""
-    low = np.array([int(value) & ((1 << 64) - 1) for value in array.ravel().tolist()], dtype="<u8")
-    return zlib.crc32(low.tobytes())
+    crc = 0
+    for array in arrays:
+        if array.dtype == np.int64:
+            low = array.astype("<u8")
+        else:
+            low = np.array([int(value) & ((1 << 64) - 1) for value in array.ravel().tolist()], dtype="<u8")
+        crc = zlib.crc32(low.tobytes(), crc)
+    return crc
+
+
+def identity(constant: Constant) -> int:
+    """The checksum of a constant that is part of the hardware; of coded ones `identify_levels` of `weight_loader.h`."""
+    if not isinstance(constant, Packed):
+        return checksum(constant.array)
+    levels = constant.coding.levels.array.transpose(2, 0, 1).ravel()
+    places = np.flatnonzero(levels)
+    return checksum(places << LEVEL_BITS | levels[places] & ((1 << LEVEL_BITS) - 1))
+
+
+def _shared(coding: Coding) -> tuple[int, int]:
+    """How many centres there are, and the checksum of centres and indices: `check_centres` of `weight_loader.h`."""
+    if coding.clusters is None:
+        return 0, 0
+    centres, indices = coding.clusters.centres.array, coding.clusters.indices.array
+    return len(centres), checksum(centres, *([indices.T] if len(centres) > 1 else []))
+
+
+def streams_of(stored: Mapping[Constant, Statistics]) -> dict[Constant, Streams]:
+    """What decoders of the tensors of a container have to do."""
+    return {
+        constant: Streams(one.substreams, one.coder, one.longest, one.filler, one.codes)
+        for constant, one in stored.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -105,7 +139,7 @@ class Container:
 
 
 def expected_tensors(graph: Graph, processes: Mapping[str, str]) -> tuple[Expected, ...]:
-    """What the hardware of a program expects; `processes` names the unit of each node with packed weights."""
+    """What the hardware of a program expects; `processes` names the units of nodes whose weights come at run time."""
     found: list[Expected] = []
     shifts_at = 0
     for node, field, constant in constants(graph):
@@ -116,8 +150,10 @@ def expected_tensors(graph: Graph, processes: Mapping[str, str]) -> tuple[Expect
             transform = constant.coding.transform
             shifts = constant.coding.shifts
             form = (*constant.coding.levels.shape, KINDS.index(transform.kind), transform.rows, transform.columns)
-        digest = 0 if process else checksum(constant.array)
-        numbers = (ROLES.index(role_of(field)), int(bool(shifts)), int(constant.array.size), digest, *form, shifts_at)
+        digest = 0 if process else identity(constant)
+        kept = (constant.coding.rounded, *_shared(constant.coding)) if isinstance(constant, Packed) else (0, 0, 0)
+        head = (ROLES.index(role_of(field)), int(bool(shifts)), int(constant.array.size), digest)
+        numbers = (*head, *form, *kept, shifts_at)
         found.append(Expected(process, field == "weights", numbers, shifts))
         shifts_at += len(shifts)
     return tuple(found)

@@ -40,6 +40,18 @@ LOADING = (
 )
 
 
-def registers(loaded: bool) -> tuple[Register, ...]:
-    """Those of a design, in the order of its C++ arguments; `loaded` tells whether its weights are."""
-    return (FRAMES, BUILD_ID, *(LOADING if loaded else ()))
+FURTHER = 0x80
+"""Where the addresses of further decoders begin."""
+
+
+def registers(decoders: int) -> tuple[Register, ...]:
+    """Those of a design, in the order of its C++ arguments; `decoders` read its weights, 0 where they are constants."""
+    if not decoders:
+        return FRAMES, BUILD_ID
+    codes, raw, *others = LOADING
+    further = [
+        Register(f"{first.name}_{k}", FURTHER + 0x20 * (k - 1) + at, 64, "in", "the same address, for another decoder")
+        for k in range(1, decoders)
+        for first, at in ((codes, 0), (raw, 0x10))
+    ]
+    return FRAMES, BUILD_ID, codes, raw, *further, *others

@@ -7,9 +7,10 @@ Bisection over the step counts that occur finds the smallest for which the foldi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from toolchain.codegen.kernel import Folding
+from toolchain.codegen.kernel import Folding, Streams
 from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
 from toolchain.hardware.foldings import all_foldings, divisors
@@ -25,23 +26,29 @@ from toolchain.quantization.configuration import Configuration, Execute, LayerCo
 
 
 def options(
-    graph: Graph, node: Node, layer: LayerConfiguration, execute: Execute = "auto", loaded: int = 0
+    graph: Graph,
+    node: Node,
+    layer: LayerConfiguration,
+    execute: Execute = "auto",
+    loaded: int = 0,
+    streams: Streams | None = None,
 ) -> list[Option]:
     """All foldings of a node that the limits on words and unrolling allow, cheapest hardware first.
 
-    A layer whose `pe` or `simd` is forced has the dense engine; its own `execute` wins over the network's. With
-    `loaded` > 0, bits of a weight, layers have the sparse engine in the domain that their weights are coded in.
+    A layer whose `pe` or `simd` is forced has the dense engine; its own `execute` wins over the network's. `loaded` and
+    `streams` are those of `all_foldings`.
     """
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     output = graph.types[node.name]
     assert isinstance(output, TensorType)
     forced = layer.simd is not None or layer.pe is not None
     execute = "spatial" if forced else layer.execute or execute
+    streams = None if forced else streams
     # Remembered, for a design may be folded several times.
     known: dict[Any, list[Option]] = node.operator.__dict__.setdefault("_options", {})
-    key = (types, output, layer.simd, layer.pe, execute, loaded)
+    key = (types, output, layer.simd, layer.pe, execute, loaded, streams)
     if key not in known:
-        known[key] = _options(node, types, output, layer, execute, loaded)
+        known[key] = _options(node, types, output, layer, execute, loaded, streams)
     return known[key]
 
 
@@ -52,10 +59,11 @@ def _options(
     layer: LayerConfiguration,
     execute: Execute,
     loaded: int,
+    streams: Streams | None,
 ) -> list[Option]:
     forced = layer.simd is not None or layer.pe is not None
     found = []
-    for folding in all_foldings(node, types, output, execute, loaded):
+    for folding in all_foldings(node, types, output, execute, loaded, streams):
         if forced and folding.engine == "sparse":
             continue
         if layer.simd not in (None, folding.simd or folding.lanes) or (
@@ -74,7 +82,7 @@ def _options(
         cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
         found.append(Option(folding, max(kernel.schedule.steps for kernel in kernels), cost))
     if not found and execute == "frequency":
-        return _options(node, types, output, layer, "spatial", loaded)
+        return _options(node, types, output, layer, "spatial", loaded, streams)
     if not found:
         dense = (f for f in all_foldings(node, types, output, execute, loaded) if f.engine == "dense")
         legal = sorted({f.simd or f.lanes for f in dense})
@@ -90,8 +98,11 @@ def fold(
     configuration: Configuration,
     interval: int = 0,
     reserved: Estimate = Estimate(),
+    streams: Mapping[str, Streams] = MappingProxyType({}),
 ) -> dict[str, Folding]:
     """A folding for every node but reshapes. `interval` > 0 asks for no more than that many cycles a frame, cheaply.
+
+    The weights of the nodes in `streams` may be streamed.
 
     `reserved` is what the rest of the design takes of the part: FIFOs, forks, the bus. When nothing fits, the smallest
     design is returned; the caller's estimate shows what binds.
@@ -104,8 +115,11 @@ def fold(
         follows = node.layer in linear and not isinstance(node.operator, Conv | Gemm)
         return LayerConfiguration() if follows else configuration.layer(node.layer)
 
-    loaded = configuration.weight_bits if configuration.weight_memory == "loaded" else 0
-    table = {node.name: options(graph, node, forced(node), configuration.execute, loaded) for node in nodes}
+    loaded = configuration.weight_bits if configuration.weight_memory == "loaded" or streams else 0
+    table = {
+        node.name: options(graph, node, forced(node), configuration.execute, loaded, streams.get(node.name))
+        for node in nodes
+    }
     target, chosen = solve(table, resources, reserved, interval)
     picked = {name: option.folding for name, option in chosen.items()}
     return _matched(graph, picked, table, target)

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
-from toolchain.codegen.kernel import Folding
+from toolchain.codegen.kernel import Folding, Streams
 from toolchain.codegen.sparse import Nonzeros
 from toolchain.codegen.sparse_rows import Pieces, trees
+from toolchain.codegen.streamed import lane_steps
 from toolchain.hardware.resources import LUTRAM_WORDS
 from toolchain.ir import Node, TensorType
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
-from toolchain.packing.packed import Coding
+from toolchain.packing.packed import Coding, Packed
 from toolchain.quantization.configuration import Execute
 
 MACS = (1, 2, 4, 8, 16, 32, 64)
@@ -27,6 +28,10 @@ ROW_UNITS = (1, 2, 4)
 """Adder trees of them."""
 GROUP_PIXELS = (1, 2, 4, 8)
 FEW_ROUNDS = 32
+DECODERS = (4, 2, 1)
+"""Of a unit whose weights are streamed."""
+FILL_SHARE = 8
+"""Filling and emitting may each take one in so many of such a unit's cycles."""
 UNROLL = 4096
 """HLS refuses to unroll or partition further."""
 
@@ -38,14 +43,23 @@ def divisors(number: int) -> list[int]:
 
 
 def all_foldings(
-    node: Node, types: tuple[TensorType, ...], output: TensorType, execute: Execute, loaded: int = 0
+    node: Node,
+    types: tuple[TensorType, ...],
+    output: TensorType,
+    execute: Execute,
+    loaded: int = 0,
+    streams: Streams | None = None,
 ) -> Iterable[Folding]:
     """All that may make sense, those of layers with their multipliers in DSP slices and in LUTs.
 
     With `loaded` > 0, bits of a weight, layers have the sparse engine in the domain that their weights are coded in.
+    With `streams` too, those are additional ones, whose weights are streamed.
     """
     is_matrix = isinstance(node.operator, Conv | Gemm)
-    for folding in _foldings(node, types, output, execute, loaded):
+    found: Iterable[Folding] = _foldings(node, types, output, execute, 0 if streams else loaded)
+    if streams and isinstance(node.operator, Conv | Gemm):
+        found = (*found, *(replace(one, loaded=loaded) for one in _streamed(node.operator, types[0], output, streams)))
+    for folding in found:
         yield folding
         if is_matrix and not (isinstance(node.operator, Conv) and node.operator.is_depthwise):
             yield replace(folding, multiplier="lut")
@@ -155,6 +169,45 @@ def _tree_plans(nonzeros: Nonzeros) -> Iterable[tuple[int, int, int]]:
             if macs % units == 0 and (steps := trees(nonzeros, macs, units).steps) < least:
                 least = steps
                 yield macs, units, steps
+
+
+def can_stream(operator: Conv | Gemm) -> bool:
+    """Can the weights be decoded for every group of pixels? What is decoded has to be what is executed."""
+    if not isinstance(operator.weights, Packed) or (isinstance(operator, Conv) and operator.is_depthwise):
+        return False
+    coding = operator.weights.coding
+    is_executed = not coding.is_frequency or operator.frequency_coding is not None
+    return is_executed and coding.clusters is None and not coding.rounded
+
+
+def _streamed(operator: Conv | Gemm, given: TensorType, output: TensorType, streams: Streams) -> Iterable[Folding]:
+    """Units of each number of decoders and of pixels that are multiplied at once.
+
+    Words are as narrow as they can be without filling or emitting taking more than a small share. Their elements are a
+    power of two, or all taps of that, so that finding an element divides by nothing else.
+    """
+    coding = operator.frequency_coding
+    nonzeros = Nonzeros.of(operator.weights, operator.nonzeros_shape, coding)
+    taps, channels, outputs = nonzeros.values.shape
+    groups = operator.groups if isinstance(operator, Conv) else 1
+    pixels, inputs = output.size // operator.outputs, taps * channels * groups
+    given_channels = given.shape[-1] // groups if isinstance(operator, Conv) else given.shape[-1]
+    legal = [lanes for lanes in divisors(math.gcd(channels, given_channels)) if lanes & (lanes - 1) == 0]
+    elements = [lanes * taps if coding and coding.transform.kind == "taps" else lanes for lanes in legal]
+    if coding and coding.transform.kind == "channels":
+        size = coding.transform.size
+        legal = elements = [lanes for lanes in divisors(given_channels) if lanes % size == 0]
+    for decoders in DECODERS:
+        if outputs % decoders or streams.substreams % decoders:
+            continue
+        steps = lane_steps(nonzeros, streams, decoders)
+        for group in (n for n in divisors(pixels) if n * decoders <= UNROLL):
+            wide = (k for k, one in enumerate(elements) if FILL_SHARE * group * inputs <= steps * one)
+            lanes = legal[next(wide, len(legal) - 1)]
+            rows = [d for d in divisors(outputs // decoders) if decoders * group * d <= UNROLL]
+            pe = next((d for d in rows if FILL_SHARE * group * outputs <= steps * d), rows[-1])
+            domain: Literal["spatial", "frequency"] = "frequency" if coding else "spatial"
+            yield Folding(lanes, pe, "sparse", domain, decoders, group, streamed=streams)
 
 
 def _clustered(operator: Conv | Gemm, coding: Coding, groups: int, pixels: int) -> Iterable[Folding]:

@@ -69,9 +69,26 @@ class Network:
     outputs: tuple[Terminal, ...]
     value_streams: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def decoders(self) -> int:
+        """Pairs of AXI masters that read the weight container: 0 where all weights are constants."""
+        streamed = sum(process.kernel.decoders for process in self.processes)
+        return streamed or int(any(process.kernel.memories for process in self.processes))
+
+    def masters(self, process: Process) -> list[str]:
+        """The pointers that a process reads weights through; its decoders come after those of the processes before."""
+        first = sum(one.kernel.decoders for one in self.processes[: self.processes.index(process)])
+        return [name for k in range(first, first + process.kernel.decoders) for name in master_pair(k)]
+
     def with_depths(self, depths: Mapping[str, int]) -> Network:
         streams = {name: replace(stream, depth=depths[name]) for name, stream in self.streams.items()}
         return replace(self, streams=streams)
+
+
+def master_pair(decoder: int) -> tuple[str, str]:
+    """The two pointers of a decoder; a container that is loaded is read through the first one's."""
+    suffix = f"_{decoder}" if decoder else ""
+    return f"weight_codes{suffix}", f"weight_raw{suffix}"
 
 
 KEYWORDS = frozenset(
@@ -165,8 +182,8 @@ RESERVED = KEYWORDS | {
     # variables of the generated top function
     "frame", "frames", "build_id", "weight_codes", "weight_raw", "weight_bytes", "load", "weight_status",
 }  # fmt: skip
-MACRO = re.compile(r"[A-Z0-9_]{2,}|(?:AP|DCT|L|M|SYS)_.*")
-"""Looks like a macro of some header."""
+MACRO = re.compile(r"[A-Z0-9_]{2,}|(?:AP|DCT|L|M|SYS)_.*|weight_(?:codes|raw)_[0-9]+")
+"""Looks like a macro of some header, or a pointer of the generated top function."""
 
 
 class Identifiers:

@@ -11,6 +11,8 @@ from toolchain.hardware.network import Network
 
 DSP_SHARE, BRAM_SHARE, LUT_SHARE = 0.9, 0.9, 0.8
 """How much of the part a design may take; the rest is routing and the processing system's interconnect."""
+MASTERS = 16
+"""What one SmartConnect joins to a port of the memory (AMD PG247)."""
 LUTRAM_WORDS = 64
 """Memories up to this depth are built from LUTs."""
 PROCESS_LUT = 120
@@ -25,15 +27,22 @@ LOADER_UNIT_LUT = 300
 
 @dataclass(frozen=True)
 class Estimate:
-    """DSP slices, BRAM36 blocks (halves are BRAM18), LUTs and flip-flops."""
+    """DSP slices, BRAM36 blocks (halves are BRAM18), LUTs, flip-flops, and AXI masters."""
 
     dsp: int = 0
     bram36: float = 0
     lut: int = 0
     ff: int = 0
+    masters: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.dsp + other.dsp, self.bram36 + other.bram36, self.lut + other.lut, self.ff + other.ff)
+        return Estimate(
+            self.dsp + other.dsp,
+            self.bram36 + other.bram36,
+            self.lut + other.lut,
+            self.ff + other.ff,
+            self.masters + other.masters,
+        )
 
 
 def limits(resources: Resources) -> dict[str, float]:
@@ -42,12 +51,18 @@ def limits(resources: Resources) -> dict[str, float]:
         "dsp": DSP_SHARE * resources.dsp,
         "bram36": BRAM_SHARE * resources.bram36,
         "lut": LUT_SHARE * resources.lut,
+        "masters": MASTERS,
     }
+
+
+def amounts(cost: Estimate) -> dict[str, float]:
+    """What a design takes of each resource that `limits` names."""
+    return {"dsp": cost.dsp, "bram36": cost.bram36, "lut": cost.lut, "masters": cost.masters}
 
 
 def exceeded(total: Estimate, resources: Resources) -> dict[str, tuple[float, float]]:
     """The resources of which a design takes more than it may, as (used, limit); empty when it fits."""
-    used = {"dsp": total.dsp, "bram36": total.bram36, "lut": total.lut}
+    used = amounts(total)
     return {name: (used[name], limit) for name, limit in limits(resources).items() if used[name] > limit}
 
 
@@ -101,7 +116,7 @@ def kernel_estimate(kernel: Kernel) -> Estimate:
     """A kernel with its control logic."""
     total = cost_of(kernel.cost) + Estimate(lut=PROCESS_LUT)
     registers = kernel.output.bits + sum(port.bits for port in kernel.inputs)
-    return total + Estimate(ff=total.lut + 2 * registers)
+    return total + Estimate(ff=total.lut + 2 * registers, masters=2 * kernel.decoders)
 
 
 def fifo_estimate(depth: int, bits: int) -> Estimate:

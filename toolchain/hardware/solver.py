@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from toolchain.codegen.kernel import Folding
 from toolchain.hardware.board import Resources
-from toolchain.hardware.resources import Estimate, limits, rank
+from toolchain.hardware.resources import Estimate, amounts, limits, rank
 
 EFFORT = 20.0
 """CP-SAT's deterministic time for one answer, about seconds."""
@@ -55,14 +55,19 @@ def _within(table: Table, target: int) -> dict[str, list[Option]]:
 def _undominated(options: Iterable[Option]) -> list[Option]:
     kept: list[Option] = []
     for option in sorted(options, key=lambda o: (o.cost.dsp, o.cost.bram36, o.cost.lut, o.steps)):
-        if not any(k.cost.bram36 <= option.cost.bram36 and k.cost.lut <= option.cost.lut for k in kept):
+        if not any(
+            k.cost.bram36 <= option.cost.bram36
+            and k.cost.lut <= option.cost.lut
+            and k.cost.masters <= option.cost.masters
+            for k in kept
+        ):
             kept.append(option)
     return kept
 
 
 def _share(cost: Estimate, resources: Resources) -> int:
     """What a cost takes of the budgets, in SHARES of each, summed."""
-    used = {"dsp": cost.dsp, "bram36": cost.bram36, "lut": cost.lut}
+    used = amounts(cost)
     return sum(round(SHARES * used[name] / limit) for name, limit in limits(resources).items() if limit)
 
 
@@ -77,6 +82,7 @@ def _choose(
         "dsp": (lambda cost: cost.dsp, int(room["dsp"]) - reserved.dsp),
         "bram36": (lambda cost: int(2 * cost.bram36), int(2 * room["bram36"]) - int(2 * reserved.bram36)),
         "lut": (lambda cost: cost.lut, int(room["lut"]) - reserved.lut),
+        "masters": (lambda cost: cost.masters, int(room["masters"])),
     }
     least = {k: sum(min(of(o.cost) for o in few) for few in table.values()) for k, (of, _) in columns.items()}
     if any(least[k] > limit for k, (_, limit) in columns.items()):

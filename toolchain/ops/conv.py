@@ -24,6 +24,7 @@ from toolchain.codegen.kernel import (
 )
 from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
 from toolchain.codegen.sparse_rows import sparse_rows
+from toolchain.codegen.streamed import streamed_matrix_vector
 from toolchain.codegen.windows import matrix_vector, repacked, sliding_window
 from toolchain.errors import ModelError
 from toolchain.frontends.windows import import_window, windowed
@@ -193,6 +194,8 @@ class Conv(LinearOperator):
         source = repacked(chain, source, folding.simd or source.lanes)
         nonzeros = Nonzeros.of(self.weights, self.nonzeros_shape, coding, has_centres=folding.centres > 0)
         pixels = output.shape[0] * output.shape[1]
+        if folding.streamed:
+            return [*chain, streamed_matrix_vector(source, output, pixels, nonzeros, self.groups, block, folding)]
         unit = sparse_matrix_vector(source, output, pixels, nonzeros, self.groups, block, self.bias.array, folding)
         return [*chain, unit]
 

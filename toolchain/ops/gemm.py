@@ -13,6 +13,7 @@ from toolchain.codegen.basis import basis_channels, basis_window, centre_respons
 from toolchain.codegen.codings import random_packed
 from toolchain.codegen.kernel import Folding, Kernel, Port
 from toolchain.codegen.sparse import Nonzeros, sparse_matrix_vector
+from toolchain.codegen.streamed import streamed_matrix_vector
 from toolchain.codegen.windows import matrix_vector, repacked
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
@@ -112,6 +113,8 @@ class Gemm(LinearOperator):
             chain = [basis_channels(source, (given.low, given.high), coding)]
         source = chain[-1].output if chain else source
         source = repacked(chain, source, folding.simd or source.lanes)
+        if folding.streamed:
+            return [*chain, streamed_matrix_vector(source, output, pixels, nonzeros, 1, block, folding)]
         return [*chain, sparse_matrix_vector(source, output, pixels, nonzeros, 1, block, self.bias.array, folding)]
 
     @classmethod

@@ -26,6 +26,8 @@ REDUNDANCY, TOLERATED = 0.02, 0.005
 SUBSTREAM = 2048
 """Bytes of a substream: its lengths are 8 bytes in the descriptor, its two sections lose half a byte each."""
 MOST_SUBSTREAMS = 64
+DECODERS, MANY_SUBSTREAMS = 4, 8
+"""Many substreams are a multiple of the decoders that may share them."""
 DICTIONARY_BYTES = 6
 """Bytes of a dictionary before its code lengths."""
 
@@ -127,6 +129,8 @@ def split(levels: Array) -> Layer:
     """The layer with as many substreams as its size asks for."""
     whole = Layer(levels)
     wanted = min(round(whole.best[0] / (8 * SUBSTREAM)), whole.scan.outputs, MOST_SUBSTREAMS)
+    if wanted > MANY_SUBSTREAMS:
+        wanted -= wanted % DECODERS
     return whole if wanted <= 1 else Layer(levels, wanted)
 
 

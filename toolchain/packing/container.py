@@ -87,6 +87,8 @@ class Statistics:
     filler: int
     dictionary: int
     """Byte of the container at which it begins."""
+    codes: int
+    """Symbols of the dictionary that have one."""
     substreams: int
     levels: int
     nonzeros: int
@@ -186,6 +188,7 @@ def describe(data: bytes) -> list[Statistics]:
                 alphabet.direct,
                 alphabet.filler,
                 record.dictionary,
+                int(np.count_nonzero(code.lengths)),
                 len(record.sections),
                 record.size,
                 nonzeros,

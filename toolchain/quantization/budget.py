@@ -149,7 +149,7 @@ def _lower_packed(
     importance = measure_importance(graph, {one.name: one.from_model(rows[one.name]) for one in graph.inputs}, report)
 
     uncoded = _uncoded(graph, survey)
-    loaded = configuration.weight_memory == "loaded"
+    loaded = configuration.decodes_on_chip  # then what is coded is what is executed
 
     numbers = itertools.count(1)
 

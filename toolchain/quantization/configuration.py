@@ -20,7 +20,11 @@ from toolchain.ops.reshape import Reshape
 
 Pack = Literal["none", "auto", "dct", "spatial"]
 Execute = Literal["auto", "spatial", "frequency"]
-WeightMemory = Literal["rom", "loaded"]
+WeightMemory = Literal["auto", "rom", "loaded", "streamed"]
+"""Constants, memories that are filled at run time, or DDR where a layer's weights do not pay on the chip.
+
+`auto`: constants, and DDR in place of a design that does not fit.
+"""
 FRACTION_LIMIT = 64
 """Of forced formats: float32 has no use for more, and shifts stay short."""
 
@@ -75,8 +79,13 @@ class Configuration(BaseModel):
     activation_bits: int = Field(8, ge=2, le=24, strict=True)
     pack: Pack = "auto"
     execute: Execute = "auto"
-    weight_memory: WeightMemory = "rom"
+    weight_memory: WeightMemory = "auto"
     layers: dict[str, LayerConfiguration] = Field(default_factory=dict)
+
+    @property
+    def decodes_on_chip(self) -> bool:
+        """Does the hardware read the weight container?"""
+        return self.weight_memory in ("loaded", "streamed")
 
     def layer(self, name: str) -> LayerConfiguration:
         return self.layers.get(name, LayerConfiguration())

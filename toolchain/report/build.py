@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from toolchain.hardware.board import Board
 from toolchain.hardware.dataflow import Timing
 from toolchain.hardware.network import Network
-from toolchain.hardware.resources import Estimate, exceeded, fifo_estimate, kernel_estimate, network_estimate
+from toolchain.hardware.resources import (
+    Estimate,
+    amounts,
+    exceeded,
+    fifo_estimate,
+    kernel_estimate,
+    limits,
+    network_estimate,
+)
 from toolchain.ir import Constant, Graph, Node, TensorType
+from toolchain.ops.linear import LinearOperator
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
@@ -29,6 +39,12 @@ class Design:
     timing: Timing
     board: Board
     clock_mhz: float
+
+    @property
+    def shortfall(self) -> float:
+        """The largest share of a budget that the design takes: above 1 it does not fit."""
+        used, room = amounts(network_estimate(self.network)), limits(self.board.resources)
+        return max(used[name] / limit if limit else math.inf * bool(used[name]) for name, limit in room.items())
 
 
 def build_report(
@@ -57,7 +73,7 @@ def build_report(
             "plain_output_error": packing.plain_error,
         },
         "multiplications": _multiplications(layers),
-        "hardware": _hardware(design, interval),
+        "hardware": _hardware(design, stored, interval),
         "inputs": [
             {"name": node.inputs[0], "type": str(node.operator.type), "saturations": lowered.saturations[node.name]}
             for node in graph.nodes
@@ -136,14 +152,20 @@ def _layer(
     }
     for process in mine:
         config = process.kernel.config
-        if process.kernel.function in ("sparse_matrix_vector", "sparse_rows"):
+        if process.kernel.function == "streamed_matrix_vector":
+            entry["pe"], entry["simd"] = config["GROUP_PIXELS"], config["LANES"]
+        elif process.kernel.function in ("sparse_matrix_vector", "sparse_rows"):
             entry["pe"], entry["simd"] = config["GROUP_PIXELS"], config["MACS"]
         elif "PE" in config:
             entry["pe"], entry["simd"] = config["PE"], config["SIMD"]
         elif process.kernel.function == "depthwise":
             entry["pe"] = entry["simd"] = config["LANES"]
         if process.kernel.memories:
-            room = int(config["MACS"]) * int(config["STEPS"])
+            room = (
+                int(type.shape[-1]) * int(config["TAPS"]) * int(config["CHANNELS"])
+                if process.kernel.decoders
+                else int(config["MACS"]) * int(config["STEPS"])
+            )
             entry["capacity"] = {"nonzeros": room, "weight_bits": config["WEIGHT_BITS"]}
     return entry
 
@@ -174,12 +196,26 @@ def value_type(graph: Graph, name: str) -> str:
     return str(type.fixed)
 
 
-def _hardware(design: Design, wanted: int) -> dict[str, Any]:
+def _weight_traffic(design: Design, stored: StoredProgram) -> int:
+    """Bytes of weights that are read from DDR for a frame."""
+    bits = 0
+    for process in design.network.processes:
+        if process.kernel.decoders:
+            operator = design.graph.by_name[process.node].operator
+            assert isinstance(operator, LinearOperator)
+            coded = stored.statistics[operator.weights]
+            config = process.kernel.config
+            bits += (coded.code_bits + coded.raw_bits) * (int(config["PIXELS"]) // int(config["GROUP_PIXELS"]))
+    return -(-bits // 8)
+
+
+def _hardware(design: Design, stored: StoredProgram, wanted: int) -> dict[str, Any]:
     total = network_estimate(design.network)
     over = exceeded(total, design.board.resources)
-    loaded = any(process.kernel.memories for process in design.network.processes)
+    memory = "streamed" if total.masters else "loaded" if design.network.decoders else None
     return {
-        **({"weight_memory": "loaded"} if loaded else {}),
+        **({"weight_memory": memory} if memory else {}),
+        **({"weight_traffic_bytes": _weight_traffic(design, stored)} if memory == "streamed" else {}),
         "latency_cycles": design.timing.latency,
         "interval_cycles": design.timing.interval,
         "clock_mhz": design.clock_mhz,

@@ -102,6 +102,16 @@ def engine_entry(processes: Iterable[Process]) -> dict[str, Any]:
                 "schedule_bits": words * bits + sum(w * b for w, b in process.kernel.cost.memories[1:]),
                 "operand_bits": copies * held * width,
             }
+        if process.kernel.function == "streamed_matrix_vector":
+            copies, held, width = process.kernel.cost.banks[0]
+            return {
+                "execution": "frequency" if config["FREQUENCY"] else "spatial",
+                "unit": "streamed",
+                "lanes": config["LANES"],
+                "pixels": config["GROUP_PIXELS"],
+                "nonzeros": config["NONZEROS"],
+                "operand_bits": copies * held * width,
+            }
         if process.kernel.function in ("matrix_vector", "depthwise"):
             return {"execution": "spatial", "unit": "dense"}
     return {"execution": "spatial", "unit": None}

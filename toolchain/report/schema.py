@@ -48,6 +48,7 @@ class _Excess(_Part):
 
 class _Hardware(_Part):
     weight_memory: Text = ""
+    weight_traffic_bytes: Count = 0
     latency_cycles: Count
     interval_cycles: Annotated[Count, Field(gt=0)]
     clock_mhz: Annotated[Amount, Field(gt=0)]

@@ -58,6 +58,9 @@ def report_tables(report: dict[str, Any], out: Console) -> None:
         "DSP, BRAM36, LUT, FF (modelled)": ", ".join(f"{hardware[key]:g}" for key in ("dsp", "bram36", "lut", "ff")),
         "fits": "yes" if hardware["fits"] else "no",
     }
+    if traffic := hardware.get("weight_traffic_bytes"):
+        rate = traffic * hardware["clock_mhz"] / hardware["interval_cycles"]
+        rows["weights from DDR (modelled)"] = f"{traffic} bytes a frame, {rate:.0f} MB/s"
     for name, value in rows.items():
         totals.add_row(name, str(value))
     out.print(totals)
