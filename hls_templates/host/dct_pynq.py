@@ -1,12 +1,15 @@
 """The accelerator behind PYNQ: an overlay with one AXI DMA engine for each input and output.
 
-The block design names the accelerator `accelerator_0` and the engines `dma_INPUT` and `dma_OUTPUT`.
+The block design names the accelerator `accelerator_0` and the engines `dma_INPUT` and `dma_OUTPUT`. PYNQ programs the
+board, says where registers are, and gives memory. The engines are driven here: PYNQ's own driver of AXI DMA has other
+limits and other interrupts from release to release, and waits for ever.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +17,54 @@ from dct_accelerator import AcceleratorError, Description, Terminal
 
 ACCELERATOR = "accelerator_0"
 CONTROL, START, DONE, IDLE = 0x00, 1, 2, 4
-SEND_CONTROL, SEND_STATUS = 0x00, 0x04
-RECEIVE_CONTROL, RECEIVE_STATUS, RECEIVED_LENGTH = 0x30, 0x34, 0x58
-RESET = 4
-"""Of an engine's control register: stops whatever it does."""
+SEND, RECEIVE = 0x00, 0x30
+"""Where the registers of an engine's channel begin (AMD PG021): engines of inputs read memory, those of outputs write."""
+DMA_CONTROL, DMA_STATUS, DMA_ADDRESS, DMA_ADDRESS_HIGH, DMA_LENGTH = 0x00, 0x04, 0x18, 0x1C, 0x28
+DMA_RUN, DMA_RESET = 1, 4
+DMA_HALTED, DMA_IDLE = 1, 2
 ERRORS = {0x10: "internal error", 0x20: "slave error", 0x40: "address error"}
-"""Bits of a DMA engine's status register (AMD PG021)."""
 POLL_SECONDS = 20e-6
+RESET_SECONDS = 1.0
+NEIGHBOURS = (".dtbo", ".xsa", ".xclbin")
+"""What PYNQ takes without being asked when it lies beside a `.bit` under the same name."""
 ADVICE = "Program the board again, and check that image and host/ come from one project."
+
+
+class Engine:
+    """The one channel of an AXI DMA engine, in simple mode."""
+
+    def __init__(self, name: str, registers: Any, base: int) -> None:
+        self.name, self._registers, self._base = name, registers, base
+
+    def read(self, register: int) -> int:
+        return int(self._registers.read(self._base + register))
+
+    def write(self, register: int, value: int) -> None:
+        self._registers.write(self._base + register, value)
+
+    def restart(self) -> None:
+        """Ends whatever it does, then lets it wait for a transfer."""
+        deadline = time.monotonic() + RESET_SECONDS
+        self.write(DMA_CONTROL, DMA_RESET)
+        text = f"{self.name} does not come out of its reset. {ADVICE}"
+        _poll(lambda: not self.read(DMA_CONTROL) & DMA_RESET, deadline, text)
+        self.write(DMA_CONTROL, DMA_RUN)
+        _poll(lambda: not self.read(DMA_STATUS) & DMA_HALTED, deadline, text)
+
+    def transfer(self, buffer: Any) -> None:
+        """Starts; the length comes last."""
+        address = int(buffer.physical_address)
+        self.write(DMA_ADDRESS, address & 0xFFFFFFFF)
+        self.write(DMA_ADDRESS_HIGH, address >> 32)
+        self.write(DMA_LENGTH, int(buffer.nbytes))
+
+    def is_idle(self) -> bool:
+        """Raises AcceleratorError when it has stopped with an error."""
+        bits = self.read(DMA_STATUS)
+        for mask, what in ERRORS.items():
+            if bits & mask:
+                raise AcceleratorError(f"{self.name} stopped with a DMA {what} (status {bits:#x}). {ADVICE}")
+        return bool(bits & DMA_IDLE)
 
 
 class PynqBackend:
@@ -33,25 +76,37 @@ class PynqBackend:
 
     def __init__(self, description: Description, image: str, timeout: float) -> None:
         self._description, self._timeout = description, timeout
+        self._buffers: dict[str, Any] = {}
+        self._hung = False
         try:
             import pynq
         except ImportError:
             raise AcceleratorError("the package pynq is not installed. Run this on a board with PYNQ.") from None
         self._pynq = pynq
+        for suffix in NEIGHBOURS:
+            other = Path(image).with_suffix(suffix)
+            if other.exists():
+                raise AcceleratorError(
+                    f"{image}: PYNQ would take {other.name} beside it too. Put .bit and .hwh into a folder of their own."
+                )
         try:
             self._overlay = pynq.Overlay(image)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, AttributeError) as error:
             raise AcceleratorError(f"{image}: PYNQ cannot load it: {error}") from None
         self._registers = self._part(ACCELERATOR)
-        self._engines = {one.identifier: self._part(one.dma) for one in description.terminals}
-        self._buffers: dict[str, Any] = {}
-        self._hung = False
+        self._engines = {
+            one.identifier: Engine(one.dma, self._part(one.dma), SEND if one in description.inputs else RECEIVE)
+            for one in description.terminals
+        }
+        for engine in self._engines.values():
+            engine.restart()
 
     def _part(self, name: str) -> Any:
-        try:
-            return getattr(self._overlay, name)
-        except AttributeError:
-            raise AcceleratorError(f"the overlay has no {name}. {ADVICE}") from None
+        """The registers of a block of the design."""
+        found = self._overlay.ip_dict.get(name)
+        if found is None:
+            raise AcceleratorError(f"the overlay has no {name}. {ADVICE}")
+        return self._pynq.MMIO(found["phys_addr"], found["addr_range"])
 
     def build_id(self) -> int:
         """Runs a call without frames and reads what the hardware is."""
@@ -74,30 +129,34 @@ class PynqBackend:
         except BaseException:
             # An engine that still waits would write into memory that somebody else may have by then.
             self._hung = True
-            for one in self._description.inputs:
-                self._engines[one.identifier].write(SEND_CONTROL, RESET)
-            for one in self._description.outputs:
-                self._engines[one.identifier].write(RECEIVE_CONTROL, RESET)
+            for engine in self._engines.values():
+                engine.write(DMA_CONTROL, DMA_RESET)
             raise
 
     def _call(self, frames: int, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         send, receive = self._description.inputs, self._description.outputs
+        buffers = {one.identifier: self._buffer(one, frames) for one in self._description.terminals}
         for one in send:
-            self._buffer(one, frames)[:] = inputs[one.name].reshape(-1)
+            buffers[one.identifier][:] = inputs[one.name].reshape(-1)
+            buffers[one.identifier].flush()
+        # A cache line that was written would otherwise go to memory at any time, over what the engine has put there.
+        for one in receive:
+            buffers[one.identifier].invalidate()
         # Receivers first: a stream that nobody takes would hold the accelerator up.
         for one in receive:
-            self._engines[one.identifier].recvchannel.transfer(self._buffer(one, frames))
+            self._engines[one.identifier].transfer(buffers[one.identifier])
         self._start(frames)
         for one in send:
-            self._engines[one.identifier].sendchannel.transfer(self._buffer(one, frames))
+            self._engines[one.identifier].transfer(buffers[one.identifier])
         deadline = time.monotonic() + self._timeout
-        for one in send:
-            self._wait(one, "sendchannel", SEND_STATUS, deadline)
+        for one in (*send, *receive):
+            self._wait(one, "its data was not taken" if one in send else "no data came", deadline)
         for one in receive:
-            self._wait(one, "recvchannel", RECEIVE_STATUS, deadline)
             self._check_length(one, frames)
         self._finish(deadline)
-        return {one.name: np.array(self._buffer(one, frames)).reshape(frames, -1) for one in receive}
+        for one in receive:
+            buffers[one.identifier].invalidate()
+        return {one.name: np.array(buffers[one.identifier]).reshape(frames, -1) for one in receive}
 
     def load(self, data: bytes) -> int:
         """Gives the accelerator a weight container; returns its status."""
@@ -154,25 +213,12 @@ class PynqBackend:
 
         _poll(is_done, deadline, f"the accelerator did not finish within {self._timeout} s. {ADVICE}")
 
-    def _wait(self, terminal: Terminal, channel_name: str, status: int, deadline: float) -> None:
-        """Until a channel is idle. `wait` of PYNQ alone would wait for ever."""
+    def _wait(self, terminal: Terminal, why: str, deadline: float) -> None:
         engine = self._engines[terminal.identifier]
-        channel = getattr(engine, channel_name)
-
-        def is_idle() -> bool:
-            bits = engine.read(status)
-            for mask, what in ERRORS.items():
-                if bits & mask:
-                    raise AcceleratorError(f"{terminal.dma} stopped with a DMA {what} (status {bits:#x}). {ADVICE}")
-            return bool(channel.idle)
-
-        direction = "its data was not taken" if channel_name == "sendchannel" else "no data came"
-        text = f"{terminal.dma} hangs, {direction} within {self._timeout} s. {ADVICE}"
-        _poll(is_idle, deadline, text)
-        channel.wait()  # returns at once, and makes caches coherent
+        _poll(engine.is_idle, deadline, f"{engine.name} hangs, {why} within {self._timeout} s. {ADVICE}")
 
     def _check_length(self, terminal: Terminal, frames: int) -> None:
-        received = int(self._engines[terminal.identifier].read(RECEIVED_LENGTH))
+        received = self._engines[terminal.identifier].read(DMA_LENGTH)
         if received != frames * terminal.frame_bytes:
             raise AcceleratorError(
                 f"{terminal.dma} received {received} bytes, {frames * terminal.frame_bytes} were expected. {ADVICE}"

@@ -220,10 +220,11 @@ class Built:
         out.mkdir(exist_ok=True)
         names = {
             "vivado": ["{}.bit", "{}.hwh"],
-            "kria": ["{}.bit", "{}.hwh", "{}.bit.bin", "{}.dtbo", "shell.json"],
+            "kria": ["{}.bit", "{}.hwh", "firmware/{}.bit.bin", "firmware/{}.dtbo", "firmware/shell.json"],
             "vitis": ["{}.xclbin"],
             "ip": [],
         }
+        (out / "firmware").mkdir(exist_ok=True)
         for k, name in enumerate(names[flow]):
             (out / name.format(self.name)).write_bytes(np.random.default_rng(k).bytes(image if k == 0 else 100))
         self.plan()

@@ -191,8 +191,8 @@ def act(name: str, argv: list[str], stage: str | None, mover: str | None) -> Non
         write(f"out/xo/{mover}.xo")
     elif script.endswith("system.tcl"):
         print("dct-toolchain: block design\nStarting Placer Task\nINFO: something else")
-        for kind in ("bit", "hwh", "xsa"):
-            write(f"out/{top}.{kind}")
+        for path in (f"out/{top}.bit", f"out/{top}.hwh", f"out/xsa/{top}.xsa"):
+            write(path)
         write("out/reports/utilization.rpt", UTILIZATION)
         write("out/reports/timing.rpt", TIMING)
     elif name == "bootgen":

@@ -77,7 +77,7 @@ class Kria:
 
     @property
     def new(self) -> bytes:
-        return (self.built.path / f"hls/out/{self.built.name}.dtbo").read_bytes()
+        return (self.built.path / f"hls/out/firmware/{self.built.name}.dtbo").read_bytes()
 
     def deploy(self, **options):
         access = Access(Target("board"), self.board.config, str(self.python))
@@ -115,6 +115,9 @@ def test_firmware_is_installed_and_loaded(kria):
     names = {p.name for p in (kria.firmware / kria.built.name).iterdir()}
     assert names == {f"{kria.built.name}.bit.bin", f"{kria.built.name}.dtbo", "shell.json"}
     assert [p.name for p in kria.firmware.parent.iterdir()] == ["xilinx"]
+    # PYNQ would apply a device tree that lies beside the bitstream, a second time.
+    assert not (kria.board.place / "current" / f"{kria.built.name}.dtbo").exists()
+    assert (kria.board.place / f"current/firmware/{kria.built.name}.dtbo").read_bytes() == kria.new
     calls = [call for call in kria.get("calls") if call[0] != "listapps"]
     assert calls == [["unloadapp"], ["loadapp", kria.built.name]]
 

@@ -15,7 +15,7 @@ from tests.cpp import compile_and_run
 from tests.tcl.block_design import BlockDesign, accelerator
 from tests.tcl.harness import Run, needs_tclsh, run
 from tests.verification.networks import generate
-from toolchain.codegen.flow import PROCESSORS, addresses, beat_bits, interrupts, render_flow
+from toolchain.codegen.flow import INTERRUPTS, PROCESSORS, addresses, beat_bits, render_flow
 from toolchain.codegen.project import write_files
 from toolchain.hardware.board import board_names, load_board
 from toolchain.hardware.network import Network, Terminal
@@ -48,7 +48,7 @@ def network(inputs: int = 1, outputs: int = 2) -> Network:
     return Network("tiny", (), {}, given, taken)
 
 
-SIZES = {"one": (1, 1), "two outputs": (1, 2), "many": (9, 24)}
+SIZES = {"one": (1, 1), "two outputs": (1, 2), "many": (9, 30)}
 
 
 def place(folder: Path, board: str, design: Network, loaded: bool = False) -> Path:
@@ -59,12 +59,12 @@ def place(folder: Path, board: str, design: Network, loaded: bool = False) -> Pa
 
 
 def simulate(
-    script: Path, *, preset: bool = True, concat: bool = True, progress: tuple[str, ...] = ("0%", "100%", "0%", "100%"),
-    slack: str = "0.123", resume: bool = False,
+    script: Path, *, preset: bool | tuple[str, ...] = True, concat: bool = True,
+    progress: tuple[str, ...] = ("0%", "100%", "0%", "100%"), slack: str = "0.123", resume: bool = False,
 ) -> Run:  # fmt: skip
     """system.tcl with a Vivado that does what it is told."""
     answers = {
-        "get_board_parts *": ["a:board:part0:1.0" if preset else ""],
+        "get_board_parts *": ["a:board:part0:1.0"] if preset is True else [""] if preset is False else list(preset),
         "get_ipdefs *": ["xilinx.com:ip:xlconcat:2.1" if concat else ""],
         "get_property PROGRESS *": list(progress),
         "get_property NEEDS_REFRESH *": ["0"],
@@ -130,7 +130,19 @@ def test_block_design_of_every_board(tmp_path, board, loaded):
     assert ("launch_runs", "impl_1", "-to_step", "write_bitstream", "-jobs", "3") in calls
     for kind in ("bit", "hwh"):
         assert (tmp_path / f"out/tiny.{kind}").is_file()
-    assert calls[-1] == ("write_hw_platform", "-fixed", "-include_bit", "-force", "-file", "out/tiny.xsa")
+    assert calls[-1] == ("write_hw_platform", "-fixed", "-include_bit", "-force", "-file", "out/xsa/tiny.xsa")
+
+
+@needs_tclsh
+@pytest.mark.tcl
+def test_another_version_of_the_board_file(tmp_path):
+    done = simulate(place(tmp_path, "zcu104", network()), preset=("", "x:zcu104:part0:1.9 x:zcu104:part0:1.10"))
+    assert (done.status, done.problems) == (0, ())
+    calls = [(call.name, *call.words) for call in done.calls]
+    assert ("get_board_parts", "-quiet", "xilinx.com:zcu104:part0:*") in calls
+    assert ("set_property", "board_part", "x:zcu104:part0:1.10", "system") in calls
+    automation = next(call for call in calls if call[0] == "apply_bd_automation")
+    assert automation[4].split()[-2:] == ["apply_board_preset", "1"]
 
 
 @needs_tclsh
@@ -148,8 +160,10 @@ def test_many_terminals_and_old_and_new_vivado(tmp_path, board, size, concat):
     assert not any(call.words[0] == "board_part" for call in done.calls if call.name == "set_property")
     kinds = {"ip", "inline_hdl"} - ({"inline_hdl"} if concat else set())
     assert {call.words[1] for call in done.calls if call.name == "create_bd_cell"} == kinds
-    # Every engine's interrupt goes to the processor, as far as there are lines.
-    assert sum("interrupts_" in pin for pin in built.driver) == len(interrupts(design, BOARDS[board]))
+    # Every block's interrupt goes to the controller, as far as it has inputs; the processor has one from it.
+    blocks = len(design.inputs) + len(design.outputs) + 1
+    assert sum(pin.startswith("interrupts/") for pin in built.driver) == min(blocks, INTERRUPTS)
+    assert built.driver[PROCESSORS[BOARDS[board].family].interrupt] == "interrupt_controller/irq"
 
 
 @needs_tclsh
@@ -224,6 +238,8 @@ MISTAKES = [
     ("dma_x_axis/S_AXI_LITE/Reg", "dma_x_axis/S_AXI/Reg", "there is no segment"),
     ("bd_rule:processing_system7", "bd_rule:zynq_ultra_ps_e", "the rule does not go with ps"),
     ("[get_bd_pins ps/FCLK_CLK0]", "[get_bd_pins reset/aux_reset_in]", "0 drivers"),
+    ("C_IRQ_CONNECTION 1", "C_IRQ_CONNECTION 0", "there is no pin interrupt_controller/irq"),
+    ("interrupt_controller/S_AXI/Reg", "interrupt_controller/s_axi/Reg", "there is no segment"),
     ("accelerator_0/interrupt", "accelerator_0/interupt", "there is no pin accelerator_0/interupt"),
     ("open_run impl_1", "", "report_utilization comes before there is a implementation"),
 ]
@@ -264,8 +280,8 @@ def test_overlays_compile(tmp_path, board, size):
         assert re.search(rf"\b{label} = ", back)
     nodes = dict(re.findall(r'linux,uio-name = "(\w+)";\s+reg = <0x00 (0x[0-9a-f]+) 0x00 0x10000>', back))
     assert {name: int(place, 16) for name, place in nodes.items()} == addresses(design, BOARDS[board])
-    lines = {int(number, 16) for number in re.findall(r"interrupts = <0x00 (0x[0-9a-f]+) 0x04>", back)}
-    assert lines == set(interrupts(design, BOARDS[board]).values())
+    interrupts = [int(number, 16) for number in re.findall(r"interrupts = <0x00 (0x[0-9a-f]+) 0x04>", back)]
+    assert interrupts == [89]  # AMD UG1085, table 'System Interrupts': PL_PS_Group0 begins at 121, which is 89 + 32
     assert json.loads((tmp_path / "flow/shell.json").read_text()) == {"shell_type": "XRT_FLAT", "num_slots": "1"}
 
 

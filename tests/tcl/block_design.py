@@ -71,6 +71,14 @@ class BlockDesign:
         cell = self.cells.get(found["cell"]) if found else None
         return cell.ports.get(found["port"], "").rstrip("?") or None if cell else None
 
+    def segments(self, name: str) -> set[str]:
+        """Address segments of a cell's registers."""
+        cell = self.cells.get(name)
+        if cell is None:
+            return set()
+        given = cell.core.get("segment")
+        return {given} if given else {f"{port}/Reg" for port, what in cell.ports.items() if what == "slave"}
+
     def on_create_bd_cell(self, words: list[str]) -> Iterator[str]:
         options = dict(zip(words[:-1:2], words[1:-1:2], strict=True))
         name, vlnv = words[-1], options["-vlnv"]
@@ -144,8 +152,8 @@ class BlockDesign:
             return
         options = dict(zip(words[::2], words[1::2], strict=False))
         segment = words[6]
-        cell, port, leaf = segment.split("/")
-        if self.find(f"{cell}/{port}") != "slave" or leaf != "Reg":
+        cell, _, place = segment.partition("/")
+        if place not in self.segments(cell):
             yield f"there is no segment {segment}"
         master = self.cells.get(options["-target_address_space"].split("/")[0])
         low, high = (int(edge, 16) for edge in master.core["window"]) if master else (0, 0)

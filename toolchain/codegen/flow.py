@@ -24,6 +24,10 @@ SWITCH_PORTS = 16
 """Masters or slaves of one AXI SmartConnect (AMD PG247) or Interconnect (PG059)."""
 DMA_LENGTH_BITS = 26
 """The largest there is: a transfer has fewer than 64 MiB (AMD PG021)."""
+INTERRUPTS = 32
+"""Inputs of one AXI interrupt controller (AMD PG099). Blocks beyond them are polled by the host."""
+CONTROLLER = "interrupt_controller"
+"""PYNQ takes several interrupts only through a controller at the first input of the processor."""
 BURST_BYTES = 4096
 """An AXI burst crosses no border of 4 KiB."""
 
@@ -32,7 +36,7 @@ BURST_BYTES = 4096
 class Processor:
     """How the processing system of a family is put into a block design.
 
-    `interrupts` are its inputs in order: pin, lines, and the number that the device tree gives to the first line.
+    `interrupt` is the pin of its first interrupt input, `interrupt_number` how a device tree counts that one.
     """
 
     vlnv: str
@@ -46,7 +50,8 @@ class Processor:
     memory: str
     memory_clock: str
     memory_bits: int
-    interrupts: tuple[tuple[str, int, int], ...]
+    interrupt: str
+    interrupt_number: int
     base: int
     address_bits: int
     fixed: Mapping[str, str]
@@ -66,7 +71,8 @@ PROCESSORS = {
         memory="ps/S_AXI_HP{}",
         memory_clock="ps/S_AXI_HP{}_ACLK",
         memory_bits=64,
-        interrupts=(("ps/IRQ_F2P", 16, 29),),
+        interrupt="ps/IRQ_F2P",
+        interrupt_number=29,
         base=0x43C00000,
         address_bits=32,
         fixed={
@@ -91,7 +97,8 @@ PROCESSORS = {
         memory="ps/S_AXI_HP{}_FPD",
         memory_clock="ps/saxihp{}_fpd_aclk",
         memory_bits=128,
-        interrupts=(("ps/pl_ps_irq0", 8, 89), ("ps/pl_ps_irq1", 8, 104)),
+        interrupt="ps/pl_ps_irq0",
+        interrupt_number=89,
         base=0xA0000000,
         address_bits=40,
         fixed={
@@ -101,6 +108,7 @@ PROCESSORS = {
             "PSU__MAXIGP0__DATA_WIDTH": "128",
             "PSU__FPGA_PL0_ENABLE": "1",
             "PSU__USE__IRQ0": "1",
+            "PSU__USE__IRQ1": "0",
         },
     ),
 }
@@ -230,26 +238,20 @@ def engines(network: Network) -> list[Engine]:
 def addresses(network: Network, board: Board) -> dict[str, int]:
     """Physical address of the registers of each block of a `vivado` or `kria` design: ADDRESS_RANGE bytes each."""
     base = PROCESSORS[board.family].base
-    names = ["accelerator_0", *(engine.instance for engine in engines(network))]
+    names = ["accelerator_0", *(engine.instance for engine in engines(network)), CONTROLLER]
     return {name: base + k * ADDRESS_RANGE for k, name in enumerate(names)}
-
-
-def interrupts(network: Network, board: Board) -> dict[str, int]:
-    """Shared peripheral interrupt of each block, as a device tree counts them; blocks beyond the lines have none."""
-    lines = [first + k for _, count, first in PROCESSORS[board.family].interrupts for k in range(count)]
-    return dict(zip(addresses(network, board), lines, strict=False))
 
 
 def _system(network: Network, board: Board, clock_mhz: float, loaded: bool) -> dict[str, Any]:
     ps = PROCESSORS[board.family]
     dmas = engines(network)
     memory = _memory_ports(dmas, loaded)
+    slaves = {"accelerator_0": "s_axi_control", CONTROLLER: "S_AXI"}
     segments = {
-        "accelerator_0/s_axi_control/Reg" if name == "accelerator_0" else f"{name}/S_AXI_LITE/Reg": address
-        for name, address in addresses(network, board).items()
+        f"{name}/{slaves.get(name, 'S_AXI_LITE')}/Reg": address for name, address in addresses(network, board).items()
     }
-    sources = _interrupt_sources(dmas, ps)
-    settings = {**ps.fixed, **_processor_settings(ps, board.family, clock_mhz, len(memory), len(sources))}
+    sources = ["accelerator_0/interrupt", *(f"{dma.instance}/{dma.channel}_introut" for dma in dmas)]
+    settings = {**ps.fixed, **_processor_settings(ps, board.family, clock_mhz, len(memory))}
     return {
         "ps": {
             "vlnv": ps.vlnv,
@@ -259,6 +261,7 @@ def _system(network: Network, board: Board, clock_mhz: float, loaded: bool) -> d
             "clock": ps.clock,
             "reset": ps.reset,
             "master": ps.master,
+            "interrupt": ps.interrupt,
             "clocked": [*ps.clocked, *(ps.memory_clock.format(k) for k in range(len(memory)))],
             "settings": settings,
         },
@@ -274,8 +277,13 @@ def _system(network: Network, board: Board, clock_mhz: float, loaded: bool) -> d
             for dma in dmas
         ],
         "memory": [(ps.memory.format(k), masters) for k, masters in enumerate(memory)],
-        "slaves": ["accelerator_0/s_axi_control", *(f"{dma.instance}/S_AXI_LITE" for dma in dmas)],
-        "interrupts": sources,
+        "slaves": [
+            "accelerator_0/s_axi_control",
+            *(f"{dma.instance}/S_AXI_LITE" for dma in dmas),
+            f"{CONTROLLER}/s_axi",
+        ],
+        "controller": CONTROLLER,
+        "interrupts": sources[:INTERRUPTS],
         "segments": list(segments.items()),
         "range": ADDRESS_RANGE,
     }
@@ -294,21 +302,8 @@ def _memory_ports(dmas: Sequence[Engine], loaded: bool) -> list[list[str]]:
     return ports
 
 
-def _interrupt_sources(dmas: Sequence[Engine], ps: Processor) -> list[tuple[list[str], str]]:
-    """Sources and target of each interrupt input that is used. Blocks beyond the lines are polled by the host."""
-    left = ["accelerator_0/interrupt", *(f"{dma.instance}/{dma.channel}_introut" for dma in dmas)]
-    result = []
-    for pin, lines, _ in ps.interrupts:
-        if left:
-            result.append((left[:lines], pin))
-        left = left[lines:]
-    return result
-
-
-def _processor_settings(
-    ps: Processor, family: str, clock_mhz: float, ports: int, interrupt_inputs: int
-) -> dict[str, str]:
-    """Clock, memory ports and second interrupt input."""
+def _processor_settings(ps: Processor, family: str, clock_mhz: float, ports: int) -> dict[str, str]:
+    """Clock and memory ports."""
     used = [int(k < ports) for k in range(MEMORY_PORTS)]
     if family == "zynq":
         settings = {"PCW_FPGA0_PERIPHERAL_FREQMHZ": f"{clock_mhz:g}"}
@@ -317,10 +312,7 @@ def _processor_settings(
             if use:
                 settings[f"PCW_S_AXI_HP{k}_DATA_WIDTH"] = str(ps.memory_bits)
         return settings
-    settings = {
-        "PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ": f"{clock_mhz:g}",
-        "PSU__USE__IRQ1": str(int(interrupt_inputs > 1)),
-    }
+    settings = {"PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ": f"{clock_mhz:g}"}
     for k, use in enumerate(used):  # S_AXI_HP0_FPD is the third of the slave ports
         settings[f"PSU__USE__S_AXI_GP{k + 2}"] = str(use)
         if use:
@@ -330,9 +322,14 @@ def _processor_settings(
 
 def _devices(network: Network, board: Board) -> list[dict[str, Any]]:
     """Blocks with registers, for the device tree. A node's name has 31 characters (Devicetree Specification 2.2.1)."""
-    lines = interrupts(network, board)
+    number = PROCESSORS[board.family].interrupt_number
     return [
-        {"instance": name, "node": name[:31], "address": address, "interrupt": lines.get(name)}
+        {
+            "instance": name,
+            "node": name[:31],
+            "address": address,
+            "interrupt": number if name == CONTROLLER else None,
+        }
         for name, address in addresses(network, board).items()
     ]
 

@@ -23,6 +23,8 @@ from toolchain.project import load
 from toolchain.verification.csim import MODEL_OUTPUT, ap_types
 
 STAGES = ("csim", "csynth", "cosim", "ip", "bitstream")
+FIRMWARE = "out/firmware"
+"""For a Kria board's firmware folder. Not beside the bitstream: PYNQ applies a device tree that lies there."""
 HLS = "vitis_hls"
 """The folder of the Vitis HLS project, see `run_hls.tcl`."""
 
@@ -34,6 +36,7 @@ class Step:
     - `tool` is how it is called in messages and part of what makes a result stale.
     - `outputs`, relative to `hls/`, must be there after it and are removed before it.
     - `needs` are the steps whose results it takes.
+    - `copies` go beside the outputs, target by source, and belong to the result.
     - `after` reads what it left; what it returns goes into the report under the step's name.
     """
 
@@ -45,6 +48,7 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
     continues: bool = False
     """The tool keeps what it has done in files of its own, and RESUME=1 tells it to go on from there."""
+    copies: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], dict[str, Any] | None] = lambda: None
 
 
@@ -129,26 +133,22 @@ def _placed(site: Site, results: Results) -> list[Step]:
     vivado = tools.require(tools.VIVADO)
     name = site.name
     argv = tuple(tools.vivado_command(vivado, "flow/system.tcl", "out/logs/vivado.log"))
-    outputs = tuple(f"out/{name}.{kind}" for kind in ("bit", "hwh", "xsa"))
+    outputs = (f"out/{name}.bit", f"out/{name}.hwh", f"out/xsa/{name}.xsa")
     jobs = {"JOBS": str(tools.processes())}
     after = results.implementation(site, str(vivado))
     steps = [Step("implementation", str(vivado), argv, outputs, ("ip",), jobs, continues=True, after=after)]
     if site.flow == "kria":
         bootgen = ("-image", "flow/bitstream.bif", "-arch", "zynqmp", "-process_bitstream", "bin", "-w")
         firmware = (tools.plain("bootgen"), *bootgen)
-        overlay = (tools.plain("dtc", "device-tree-compiler"), "-@", "-O", "dtb", "-o", f"out/{name}.dtbo")
+        tree = f"{FIRMWARE}/{name}.dtbo"
+        overlay = (tools.plain("dtc", "device-tree-compiler"), "-@", "-O", "dtb", "-o", tree, "flow/overlay.dtso")
+        binary = f"{name}.bit.bin"
+        copies = {f"{FIRMWARE}/{binary}": f"out/{binary}", f"{FIRMWARE}/shell.json": "flow/shell.json"}
         steps += [
-            Step("firmware", "bootgen", firmware, (f"out/{name}.bit.bin",), ("implementation",)),
-            Step(
-                "overlay", "dtc", (*overlay, "flow/overlay.dtso"), (f"out/{name}.dtbo",),
-                after=lambda: _copy(site, "flow/shell.json", "out/shell.json"),
-            ),
-        ]  # fmt: skip
+            Step("firmware", "bootgen", firmware, (f"out/{binary}",), ("implementation",)),
+            Step("overlay", "dtc", overlay, (tree,), ("firmware",), copies=copies),
+        ]
     return steps
-
-
-def _copy(site: Site, source: str, target: str) -> None:
-    shutil.copyfile(site.hls / source, site.hls / target)
 
 
 def _linked(site: Site, hls: tools.Tool, results: Results) -> list[Step]:
@@ -188,7 +188,7 @@ def _run_steps(site: Site, steps: list[Step], results: Results, out: Console) ->
         found = _run(site, step, digest, lambda text: out.print(f"      {text}"))
         if found is not None:
             results.store(step.name, {"tool": step.tool, **found})
-        sizes = {output: (site.hls / output).stat().st_size for output in step.outputs}
+        sizes = {path: (site.hls / path).stat().st_size for path in (*step.outputs, *step.copies)}
         runs[step.name] = secrets.token_hex(8)
         content = {"digest": digest, "run": runs[step.name], "tool": step.tool, "outputs": sizes}
         stamp.write_text(json.dumps(content) + "\n")
@@ -201,10 +201,11 @@ def _run(site: Site, step: Step, digest: str, tell: Callable[[str], None]) -> di
     """Runs a step; whatever goes wrong, it leaves neither a stamp nor an output."""
     stamp, marker = site.stamps / f"{step.name}.json", site.stamps / f"{step.name}.begun"
     outputs = [site.hls / output for output in step.outputs]
+    copies = {site.hls / target: site.hls / source for target, source in step.copies.items()}
     resumes = step.continues and marker.is_file() and marker.read_text() == digest
-    for old in (stamp, *outputs):
+    for old in (stamp, *outputs, *copies):
         old.unlink(missing_ok=True)
-    for output in outputs:
+    for output in (*outputs, *copies):
         output.parent.mkdir(parents=True, exist_ok=True)
     site.stamps.mkdir(parents=True, exist_ok=True)
     marker.write_text(digest)
@@ -219,9 +220,11 @@ def _run(site: Site, step: Step, digest: str, tell: Callable[[str], None]) -> di
             raise difference
         if not all(output.is_file() for output in outputs):
             raise failure(job)
+        for target, source in copies.items():
+            shutil.copyfile(source, target)
         found = step.after()
     except BaseException:
-        for output in outputs:
+        for output in (*outputs, *copies):
             output.unlink(missing_ok=True)
         raise
     marker.unlink()

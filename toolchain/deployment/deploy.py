@@ -37,11 +37,17 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 BUILD_ID = re.compile(r"BUILD_ID = (0x[0-9a-f]{8});")
 ARTEFACTS = {
     "vivado": ("{}.bit", "{}.hwh"),
-    "kria": ("{}.bit", "{}.hwh", "{}.bit.bin", "{}.dtbo", "shell.json"),
+    "kria": ("{}.bit", "{}.hwh", "firmware/{}.bit.bin", "firmware/{}.dtbo", "firmware/shell.json"),
     "vitis": ("{}.xclbin",),
 }
-"""What a flow's board needs of `hls/out/`; the first is the image that the host program gets."""
+"""What a flow's board needs of `hls/out/`; the first is the image that the host program gets.
+
+On Kria PYNQ programs the bitstream again when it opens the overlay, with the same bits. It must not find the device tree
+beside it: it would apply it a second time.
+"""
 KRIA_FIRMWARE = slice(2, None)
+RESERVED = ("run", "firmware")
+"""Folders of a deployment that are not the host program's."""
 Say = Callable[[str], None]
 
 
@@ -167,7 +173,7 @@ def collect(project: Project) -> Package:
         parts = path.relative_to(host).parts
         if not path.is_file() or "__pycache__" in parts:
             continue
-        if not all(SAFE_NAME.fullmatch(part) for part in parts) or parts[0] == "run" or "/".join(parts) in files:
+        if not all(SAFE_NAME.fullmatch(part) for part in parts) or parts[0] in RESERVED or "/".join(parts) in files:
             raise ModelError("holds a file that does not belong there", where=str(path), fix="Take it away.")
         files["/".join(parts)] = path.read_bytes()
     if "run.py" not in files:

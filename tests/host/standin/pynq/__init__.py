@@ -6,12 +6,11 @@ that a buffer that is not flushed or invalidated holds old bytes.
 
 import ctypes
 import json
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-MAX_TRANSFER = 1 << 26
+BLOCK = 0x10000
 FIRST_ADDRESS = 0x1_7000_0000
 """Above 4 GiB: both halves of addresses matter."""
 
@@ -88,90 +87,41 @@ def allocate(shape, dtype):
     return PynqBuffer(shape, dtype)
 
 
-class DefaultIP:
-    def __init__(self, device, address):
-        self.board, self.address = device, address
+class MMIO:
+    """Registers of a block, as far as it has some."""
+
+    def __init__(self, base_addr, length=4):
+        self._address, self._length = base_addr, length
 
     def read(self, offset=0):
-        return self.board.library.model_read32(self.address + offset)
+        self._check(offset)
+        return Device.active.library.model_read32(self._address + offset)
 
-    def write(self, offset, value):
-        self.board.library.model_write32(self.address + offset, value)
+    def write(self, offset, data):
+        self._check(offset)
+        if not 0 <= data < 1 << 32:
+            raise ValueError("MMIO writes 32 bits")
+        Device.active.library.model_write32(self._address + offset, data)
 
-
-class Channel:
-    """One direction of a DMA engine in simple mode."""
-
-    def __init__(self, engine, base, is_send):
-        self._engine, self._base, self._is_send = engine, base, is_send
-        self._first, self._buffer = True, None
-        engine.write(base, 1)
-
-    @property
-    def _status(self):
-        return self._engine.read(self._base + 4)
-
-    @property
-    def running(self):
-        return not self._status & 1
-
-    @property
-    def idle(self):
-        return bool(self._status & 2)
-
-    @property
-    def error(self):
-        return bool(self._status & 0x70)
-
-    def transfer(self, array, start=0, nbytes=0):
-        if not self.running:
-            raise RuntimeError("DMA channel not started")
-        if not self.idle and not self._first:
-            raise RuntimeError("DMA channel not idle")
-        nbytes = nbytes or array.nbytes - start
-        if nbytes > MAX_TRANSFER:
-            raise ValueError(f"Transfer size is {nbytes} bytes, which exceeds the maximum DMA buffer size.")
-        if self._is_send:
-            array.flush()
-        address = array.physical_address + start
-        self._engine.write(self._base + 0x18, address & 0xFFFFFFFF)
-        self._engine.write(self._base + 0x1C, address >> 32)
-        self._engine.write(self._base + 0x28, nbytes)
-        self._buffer, self._first = array, False
-
-    def wait(self):
-        if not self.running:
-            raise RuntimeError("DMA channel not started")
-        while not self.idle:
-            if self.error:
-                raise RuntimeError("DMA error")
-        if not self._is_send:
-            self._buffer.invalidate()
-
-
-class DMA(DefaultIP):
-    """An engine has the channel that was asked for; the other one is missing, as on the board."""
-
-    @cached_property
-    def sendchannel(self):
-        return Channel(self, 0x00, True)
-
-    @cached_property
-    def recvchannel(self):
-        return Channel(self, 0x30, False)
+    def _check(self, offset):
+        if offset % 4 or not 0 <= offset < self._length:
+            raise MemoryError("Unaligned or outside of the block")
 
 
 class Overlay:
-    """A programmed board. The stand-in of a bitstream is a JSON file, see tests/host/hardware.py."""
+    """A programmed board. The stand-in of a bitstream is a JSON file, see tests/host/hardware.py.
+
+    There are no drivers by name: those of PYNQ ask for interrupts, whatever the design has.
+    """
 
     def __init__(self, bitfile):
         if not Path(bitfile).is_file():
             raise OSError(f"Bitstream file {bitfile} does not exist.")
+        # `Bitstream.__init__` and `BitstreamHandler.get_parser` of PYNQ 3 take what lies beside the image.
+        if Path(bitfile).with_suffix(".dtbo").exists():
+            raise RuntimeError("Device tree cannot be applied.")
+        if Path(bitfile).with_suffix(".xsa").exists():
+            raise RuntimeError("Unable to parse metadata")
         self.board = Device.active = Device(bitfile)
-        self._parts = {"accelerator_0": DefaultIP(self.board, self.board.content["accelerator_0"])}
-        self._parts |= {name: DMA(self.board, at) for name, at in self.board.content["engines"].items()}
-
-    def __getattr__(self, name):
-        if name.startswith("_") or name not in self._parts:
-            raise AttributeError(f"Could not find IP or hierarchy {name} in overlay")
-        return self._parts[name]
+        blocks = {"accelerator_0": self.board.content["accelerator_0"], **self.board.content["engines"]}
+        self.ip_dict = {name: {"phys_addr": at, "addr_range": BLOCK} for name, at in blocks.items()}
