@@ -122,7 +122,8 @@ static int run(dct::testbench& bench, const dct::weight_file& weights, bool matt
     int status = -1;
     unsigned build_id = 0;
     dct::send<x_axis_order>(bench.inputs(0), x_axis);
-    net(x_axis, scores_axis, 1, build_id, ALL_POINTERS, weights.bytes, false, status);
+    net(x_axis, scores_axis, 1, build_id, weights.memory(), weights.memory(), weights.bytes, false,
+        status, FURTHER);
     const unsigned words = scores_axis.size();
     if (matter) {
         dct::receive<scores_axis_order>(scores_axis, bench.outputs(0), bench, "scores", 0, true);
@@ -178,7 +179,7 @@ def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built,
     (tmp_path / "out.dat").write_text(decimal_rows(list(outputs.values())))
     hls = made.path / "hls"
     pointers = (hls / "src/net.h").read_text().count("const ap_uint<32>*")
-    driver = DRIVER.replace("ALL_POINTERS", ", ".join(["weights.memory()"] * pointers))
+    driver = DRIVER.replace("FURTHER", ", ".join(["weights.memory()"] * (pointers - 2)))
     (tmp_path / "driver.cpp").write_text(driver.replace("INPUTS", "128").replace("OUTPUTS", "8"))
     flags = ["-std=c++20", "-O0", "-w", f"-I{hls}", f"-I{hls}/sim", f"-I{hls}/src", f"-I{hls}/src/kernels"]
     command = ["g++", *flags, "-isystem", csim.ap_types(), tmp_path / "driver.cpp", built / "accelerator.o"]

@@ -48,10 +48,10 @@ def registers(decoders: int) -> tuple[Register, ...]:
     """Those of a design, in the order of its C++ arguments; `decoders` read its weights, 0 where they are constants."""
     if not decoders:
         return FRAMES, BUILD_ID
-    codes, raw, *others = LOADING
+    codes, raw, *_ = LOADING
     further = [
         Register(f"{first.name}_{k}", FURTHER + 0x20 * (k - 1) + at, 64, "in", "the same address, for another decoder")
         for k in range(1, decoders)
         for first, at in ((codes, 0), (raw, 0x10))
     ]
-    return FRAMES, BUILD_ID, codes, raw, *further, *others
+    return FRAMES, BUILD_ID, *LOADING, *further
