@@ -11,6 +11,7 @@ from rich.table import Table
 
 from toolchain.errors import printable
 from toolchain.hardware.board import Board, Memory, Processor, board_names, load_board
+from toolchain.hardware.resources import Estimate, exceeded, rank
 from toolchain.report.pictures import byte_count
 
 
@@ -40,6 +41,18 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
             markup=False,
             soft_wrap=True,
         )
+    if hardware.get("exceeded"):
+        board = smallest_board(hardware)
+        err.print(f"nearest: {f'{board} has room for it' if board else 'no board has room for it'}", markup=False)
+
+
+def smallest_board(hardware: dict[str, Any]) -> str | None:
+    """The board with the fewest resources that has room for a design of report.json, None where none has."""
+    total = Estimate(hardware["dsp"], hardware["bram36"], hardware["lut"])
+    known = [load_board(name) for name in board_names()]
+    enough = [board for board in known if not exceeded(total, board.resources)]
+    sizes = {board.name: rank(Estimate(r.dsp, r.bram36, r.lut)) for board in enough if (r := board.resources)}
+    return min(sizes, key=lambda name: sizes[name], default=None)
 
 
 def report_tables(report: dict[str, Any], out: Console) -> None:
