@@ -91,7 +91,7 @@ def test_layers_are_streamed_in_the_domain_of_their_coding(made):
     assert {name: (one["unit"], one.get("lanes"), one["domain"]) for name, one in engines.items() if one["unit"]} == {
         "stem": ("dense", None, "spatial"),
         "taps": ("streamed", 1, "frequency"),
-        "depth": ("sparse", 2, "spatial"),
+        "depth": ("dense", None, "spatial"),
         "grouped": ("streamed", 2, "spatial"),
         "scores": ("streamed", 4, "spatial"),
     }

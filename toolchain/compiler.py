@@ -158,24 +158,28 @@ def make_design(
     steps = max(interval - PIPELINE, 1) if interval else 0
     reserved, missing = Estimate(), Estimate()
     foldings: dict[str, Folding] = {}
+    best: Design | None = None
     hardware = hardware_graph(graph) if configuration.decodes_on_chip else graph
     streams = _streams(graph) if configuration.weight_memory == "streamed" else {}
     for attempt in range(ATTEMPTS):
         chosen = fold(hardware, board.resources, configuration, steps, reserved, streams)
-        if attempt > 1 and chosen == foldings:  # the smallest design already
-            break
         if chosen != foldings:
             foldings, network = chosen, build_network(hardware, chosen)
             timing = simulate(network)
-            network = network.with_depths(timing.depths)
-            total = network_estimate(network)
-        if not exceeded(total, board.resources):
+            design = Design(graph, network.with_depths(timing.depths), timing, board, clock_mhz)
+        elif attempt > 1:
+            break
+        is_nearer = best is None or design.shortfall < best.shortfall
+        best = design if is_nearer else best
+        total = network_estimate(design.network)
+        if not exceeded(total, board.resources) or (attempt > 1 and not is_nearer):
             break
         # The folding counted kernels only: once more with room for what joins them, then also for what was too much.
         if attempt:
             missing += excess(total, board.resources)
-        reserved = connections_estimate(network) + missing
-    return Design(graph, network, timing, board, clock_mhz)
+        reserved = connections_estimate(design.network) + missing
+    assert best is not None
+    return best
 
 
 def _streams(graph: Graph) -> dict[str, Streams]:

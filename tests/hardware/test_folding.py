@@ -100,16 +100,6 @@ def test_a_rate_is_met_cheaply(tmp_path):
     assert fast.timing.interval < slow.timing.interval
 
 
-def test_an_impossible_board_gives_the_smallest_design(tmp_path):
-    graph = program_of(DESIGNS["skip"](), tmp_path)
-    nothing = Resources(dsp=0, bram36=0, uram=0, lut=1, ff=1)
-    chosen = folding.fold(graph, nothing, Configuration())
-    for node in graph.nodes:
-        if isinstance(node.operator, Conv | Gemm):
-            cheapest = folding.options(graph, node, LayerConfiguration())[0]
-            assert chosen[node.name] == cheapest.folding
-
-
 @pytest.mark.parametrize(("pe", "simd"), [(2, 4), (4, None), (None, 2), (1, 1)])
 def test_forced_foldings(tmp_path, pe, simd):
     graph = program_of(DESIGNS["skip"](), tmp_path)

@@ -81,3 +81,23 @@ def test_no_nodes_need_nothing():
 def test_the_excess_over_a_part():
     assert excess(Estimate(60, 18, 4100), PART) == Estimate(6, 0, 100)
     assert excess(Estimate(), PART) == Estimate()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_where_nothing_fits_the_answer_comes_nearest(seed):
+    """The largest share of a budget is the least possible, to a thousandth."""
+    table = table_of(seed)
+    reserved = Estimate(50, 17, 3900)
+    small = {name: [o for o in choices if o.cost.dsp > 2 and o.cost.lut > 100] for name, choices in table.items()}
+    table = {name: few or table[name] for name, few in small.items()}
+    room = limits(PART)
+
+    def worst(chosen):
+        cost = total(chosen)
+        left = {"dsp": room["dsp"] - 50, "bram36": room["bram36"] - 17, "lut": room["lut"] - 3900}
+        used = {"dsp": cost.dsp, "bram36": cost.bram36, "lut": cost.lut}
+        return max(used[name] / max(left[name], 1 if name != "bram36" else 0.5) for name in left)
+
+    _, chosen = solve(table, PART, reserved)
+    assert exceeded(total(chosen.values(), reserved), PART)
+    assert worst(chosen.values()) <= min(worst(some) for some in itertools.product(*table.values())) + 0.001

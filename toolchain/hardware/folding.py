@@ -115,9 +115,16 @@ def fold(
         follows = node.layer in linear and not isinstance(node.operator, Conv | Gemm)
         return LayerConfiguration() if follows else configuration.layer(node.layer)
 
-    loaded = configuration.weight_bits if configuration.weight_memory == "loaded" or streams else 0
+    bits, is_loaded = configuration.weight_bits, configuration.weight_memory == "loaded"
     table = {
-        node.name: options(graph, node, forced(node), configuration.execute, loaded, streams.get(node.name))
+        node.name: options(
+            graph,
+            node,
+            forced(node),
+            configuration.execute,
+            bits if is_loaded or node.name in streams else 0,
+            streams.get(node.name),
+        )
         for node in nodes
     }
     target, chosen = solve(table, resources, reserved, interval)

@@ -11,8 +11,8 @@ from toolchain.hardware.network import Network
 
 DSP_SHARE, BRAM_SHARE, LUT_SHARE = 0.9, 0.9, 0.8
 """How much of the part a design may take; the rest is routing and the processing system's interconnect."""
-MASTERS = 16
-"""What one SmartConnect joins to a port of the memory (AMD PG247)."""
+MASTERS = 32
+"""Of an accelerator: a SmartConnect joins 16 to a port of the memory (AMD PG247), and there are four ports or banks."""
 LUTRAM_WORDS = 64
 """Memories up to this depth are built from LUTs."""
 PROCESS_LUT = 120

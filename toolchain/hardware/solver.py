@@ -13,6 +13,8 @@ EFFORT = 20.0
 """CP-SAT's deterministic time for one answer, about seconds."""
 SHARES = 10**7
 """Parts that a budget has in the objective."""
+PARTS, MOST_OVER, OUTWEIGHS = 1000, 10**9, 10**5
+"""Of a budget, where the largest share counts; its bound; and how much more that counts than all shares together."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ Table = Mapping[str, Sequence[Option]]
 def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0) -> tuple[int, dict[str, Option]]:
     """The smallest cycles a frame that fit, not below `least`, and the options that do it with the least of the part.
 
-    `reserved` is taken by the rest of the design. Where nothing fits, the options of the smallest design.
+    `reserved` is taken by the rest of the design. Where nothing fits, the options that come nearest: the resource of
+    which most is missing, as a share of its budget, is missing as little as can be.
     """
     floor = max((min(option.steps for option in choices) for choices in table.values()), default=1)
     found = {option.steps for choices in table.values() for option in choices if option.steps >= floor}
@@ -43,7 +46,7 @@ def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0
         else:
             low = middle + 1
     choices = _within(table, targets[low])
-    best = _choose(choices, resources, reserved)
+    best = _choose(choices, resources, reserved) or _choose(choices, resources, reserved, is_over=True)
     return targets[low], best or {name: min(few, key=lambda o: rank(o.cost)) for name, few in choices.items()}
 
 
@@ -72,9 +75,17 @@ def _share(cost: Estimate, resources: Resources) -> int:
 
 
 def _choose(
-    table: Mapping[str, list[Option]], resources: Resources, reserved: Estimate, *, is_any: bool = False
+    table: Mapping[str, list[Option]],
+    resources: Resources,
+    reserved: Estimate,
+    *,
+    is_any: bool = False,
+    is_over: bool = False,
 ) -> dict[str, Option] | None:
-    """The options with the least share of the budgets, or any that fit; None where none do."""
+    """The options with the least share of the budgets, or any that fit; None where none do.
+
+    With `is_over` no budget limits anything: the largest share of one is the least possible.
+    """
     from ortools.sat.python import cp_model  # takes half a second, which only this needs
 
     room = limits(resources)
@@ -85,22 +96,29 @@ def _choose(
         "masters": (lambda cost: cost.masters, int(room["masters"])),
     }
     least = {k: sum(min(of(o.cost) for o in few) for few in table.values()) for k, (of, _) in columns.items()}
-    if any(least[k] > limit for k, (_, limit) in columns.items()):
+    if not is_over and any(least[k] > limit for k, (_, limit) in columns.items()):
         return None
     model = cp_model.CpModel()
     taken = {name: [model.new_bool_var(f"{name}/{k}") for k in range(len(few))] for name, few in table.items()}
     for variables in taken.values():
         model.add_exactly_one(variables)
     pairs = [(v, o.cost) for name, few in table.items() for v, o in zip(taken[name], few, strict=True)]
-    for of, limit in columns.values():
-        model.add(sum(of(cost) * variable for variable, cost in pairs) <= limit)
-    if not is_any:
-        model.minimize(sum(_share(cost, resources) * variable for variable, cost in pairs))
+    share = sum(_share(cost, resources) * variable for variable, cost in pairs)
+    if is_over:
+        worst = model.new_int_var(0, MOST_OVER, "worst")
+        for of, limit in columns.values():
+            model.add(PARTS * sum(of(cost) * variable for variable, cost in pairs) <= max(limit, 1) * worst)
+        model.minimize(worst * OUTWEIGHS + share)
+    else:
+        for of, limit in columns.values():
+            model.add(sum(of(cost) * variable for variable, cost in pairs) <= limit)
+        if not is_any:
+            model.minimize(share)
     solver = cp_model.CpSolver()
     # One worker and no clock: the same answer on every machine.
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
-    solver.parameters.max_deterministic_time = EFFORT
+    solver.parameters.max_deterministic_time = EFFORT / 4 if is_over else EFFORT
     solver.parameters.catch_sigint_signal = False  # it would leave no handler behind
     if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
