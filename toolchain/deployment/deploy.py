@@ -42,8 +42,8 @@ ARTEFACTS = {
 }
 """What a flow's board needs of `hls/out/`; the first is the image that the host program gets.
 
-On Kria PYNQ programs the bitstream again when it opens the overlay, with the same bits. It must not find the device tree
-beside it: it would apply it a second time.
+On Kria PYNQ programs the bitstream again when it opens the overlay, with the same bits. It must not find the device
+tree beside it: it would apply it a second time.
 """
 KRIA_FIRMWARE = slice(2, None)
 RESERVED = ("run", "firmware")
