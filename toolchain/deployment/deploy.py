@@ -164,7 +164,7 @@ def collect(project: Project) -> Package:
     missing = [one for one in artefacts if not (out / one).is_file() or (out / one).stat().st_size == 0]
     if missing:
         raise ConfigurationError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
             where=str(out),
             fix=f"Build it with toolchain build {project.path} --stage bitstream.",
         )
