@@ -60,7 +60,7 @@ def test_block_design_of_every_board(tmp_path, board, loaded):
     assert ("launch_runs", "impl_1", "-to_step", "write_bitstream", "-jobs", "3") in calls
     for kind in ("bit", "hwh"):
         assert (tmp_path / f"out/tiny.{kind}").is_file()
-    assert calls[-1] == ("write_hw_platform", "-fixed", "-include_bit", "-force", "-file", "out/xsa/tiny.xsa")
+    assert calls[-1] == ("write_hw_platform", "-fixed", "-include_bit", "-force", "out/xsa/tiny.xsa")
 
 
 def test_another_version_of_the_board_file(tmp_path):

@@ -1,5 +1,6 @@
 """`toolchain build` when something is missing, fails, differs, is damaged or is interrupted."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -194,9 +195,34 @@ def test_a_simulation_that_differs_is_a_mismatch(project, bench):
         (bench / "fail").unlink()
 
 
+def test_damaged_notes_of_an_earlier_run_are_no_notes(project, bench):
+    """Whatever lies in out/stamps: the step is done again, and not resumed."""
+    equip(bench, "vitis_hls", "vivado")
+    path = project()
+    build(path, "bitstream")
+    stamps = path / "hls/out/stamps"
+    for content in (b"\xff\xfe", b"[" * 100_000, b"[]", b'{"outputs": 1}'):
+        (stamps / "implementation.json").write_bytes(content)
+        (stamps / "implementation.begun").write_bytes(content)
+        assert "implementation: done" in build(path, "bitstream")
+        assert calls(bench)[-1]["RESUME"] == "0"
+
+
+def test_one_build_at_a_time(project, bench):
+    equip(bench, "vitis_hls")
+    path = project()
+    build(path, "csynth")
+    with (path / "hls/out/.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationError, match="another build of this project is under way"):
+            build(path, "csynth")
+    assert "was done before" in build(path, "csynth")
+
+
 @pytest.mark.parametrize(
     "content",
-    ["{}", "[1", '{"name": "a b", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "loaded": 0}',
+    ["{}", "[1", "[" * 100_000,
+     '{"name": "a b", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "loaded": 0}',
      '{"name": "../x", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "loaded": false}',
      '{"name": "x", "movers": [], "flow": "vivado", "board": "zcu104", "family": "zynq", "loaded": false}'],
 )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,24 @@ def build_project(path: Path, stage: str, out: Console) -> None:
         )
     site = open_site(project.path, report)
     results = Results(project.path)
-    _run_steps(site, plan(site, stage, results), results, out)
+    steps = plan(site, stage, results)
+    with _alone(site):
+        _run_steps(site, steps, results, out)
+
+
+@contextmanager
+def _alone(site: Site) -> Iterator[None]:
+    """Two builds in one folder would take each other's files away. The system drops the lock with the process."""
+    folder = site.hls / "out"
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                "another build of this project is under way", where=str(folder), fix="Wait for it, or end it."
+            ) from None
+        yield
 
 
 # ------------------------------------------------------------------------------------------------------------- plan
@@ -202,7 +221,7 @@ def _run(site: Site, step: Step, digest: str, tell: Callable[[str], None]) -> di
     stamp, marker = site.stamps / f"{step.name}.json", site.stamps / f"{step.name}.begun"
     outputs = [site.hls / output for output in step.outputs]
     copies = {site.hls / target: site.hls / source for target, source in step.copies.items()}
-    resumes = step.continues and marker.is_file() and marker.read_text() == digest
+    resumes = step.continues and marker.is_file() and marker.read_bytes() == digest.encode()
     for old in (stamp, *outputs, *copies):
         old.unlink(missing_ok=True)
     for output in (*outputs, *copies):
@@ -255,5 +274,5 @@ def _finished(site: Site, stamp: Path, digest: str) -> str:
         sizes = content["outputs"].items()
         holds = content["digest"] == digest and all((site.hls / path).stat().st_size == size for path, size in sizes)
         return str(content["run"]) if holds else ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""

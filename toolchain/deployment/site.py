@@ -78,6 +78,6 @@ def open_site(root: Path, report: Mapping[str, Any]) -> Site:
         raise ModelError(
             "the project has no flow/flow.json", where=str(root / "hls"), fix="Compile the model again."
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise damaged from None
     return site
