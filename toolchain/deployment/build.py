@@ -116,7 +116,7 @@ def plan(site: Site, stage: str, results: Results) -> list[Step]:
     steps = [synthesis, _hls_step(hls, "ip", site.core)]
     if stage == "ip":
         return steps
-    return [*steps, *(_linked(site, hls, results) if site.flow == "vitis" else _placed(site, results))]
+    return [*steps, *(_linked(site, hls, results) if site.flow == "vitis" else _placed(site, hls, results))]
 
 
 def _simulation() -> Step:
@@ -147,9 +147,10 @@ def _hls_step(
     )
 
 
-def _placed(site: Site, results: Results) -> list[Step]:
+def _placed(site: Site, hls: tools.Tool, results: Results) -> list[Step]:
     """Vivado's part; on Kria also the firmware and its device tree."""
     vivado = tools.require(tools.VIVADO)
+    tools.check_together(hls, vivado)
     name = site.name
     argv = tuple(tools.vivado_command(vivado, "flow/system.tcl", "out/logs/vivado.log"))
     outputs = (f"out/{name}.bit", f"out/{name}.hwh", f"out/xsa/{name}.xsa")
@@ -172,19 +173,21 @@ def _placed(site: Site, results: Results) -> list[Step]:
 
 def _linked(site: Site, hls: tools.Tool, results: Results) -> list[Step]:
     """The data movers and what `v++` makes of all kernels."""
-    linker = tools.require(tools.LINKER)
+    linker = tools.require(tools.VERSAL_LINKER if site.family == "versal" else tools.LINKER)
+    tools.check_together(hls, linker)
+    platform = tools.platform_options(linker, site.platform)
     objects = [f"out/xo/{kernel}.xo" for kernel in (site.name, *site.movers)]
     script = tuple(tools.hls_command(hls, "flow/movers.tcl"))
     binary = f"out/{site.name}.xclbin"
     linked = f"out/{site.name}.xsa" if site.family == "versal" else binary
-    link = tuple(tools.link_command(linker, objects, linked))
+    link = tuple(tools.link_command(linker, objects, linked, platform))
     after = results.implementation(site, str(linker))
     steps = [
         Step(mover, str(hls), script, (f"out/xo/{mover}.xo",), environment={"MOVER": mover}) for mover in site.movers
     ]
     steps.append(Step("implementation", str(linker), link, (linked,), ("ip", *site.movers), after=after))
     if site.family == "versal":
-        package = tuple(tools.package_command(linker, linked, binary))
+        package = tuple(tools.package_command(linker, linked, binary, platform))
         steps.append(Step("package", str(linker), package, (binary,), ("implementation",)))
     return steps
 
