@@ -25,8 +25,9 @@
  *     DCT_FLUSH(physical, bytes)     writes cached data back to memory, before a transfer reads it
  *     DCT_INVALIDATE(physical, bytes) drops cached data, around a transfer that writes
  *     DCT_BARRIER()                  all memory accesses of before happen before those that follow
- * By default registers are memory, the barrier is that of GCC and clang, and the other two do
- * nothing: right for buffers that are mapped uncached, or coherent ports. */
+ * By default registers are memory, the barrier is the whole system's on ARM and the compiler's
+ * elsewhere, and the other two do nothing: right for buffers that are mapped uncached, or coherent
+ * ports. */
 #ifndef ACCELERATOR_H
 #define ACCELERATOR_H
 
