@@ -18,7 +18,7 @@ from dct_accelerator import AcceleratorError, Description, Terminal
 ACCELERATOR = "accelerator_0"
 CONTROL, START, DONE, IDLE = 0x00, 1, 2, 4
 SEND, RECEIVE = 0x00, 0x30
-"""Where the registers of an engine's channel begin (AMD PG021): engines of inputs read memory, those of outputs write."""
+"""Where the registers of an engine's channel begin (AMD PG021): inputs have the first one, outputs the second."""
 DMA_CONTROL, DMA_STATUS, DMA_ADDRESS, DMA_ADDRESS_HIGH, DMA_LENGTH = 0x00, 0x04, 0x18, 0x1C, 0x28
 DMA_RUN, DMA_RESET = 1, 4
 DMA_HALTED, DMA_IDLE = 1, 2
@@ -87,7 +87,7 @@ class PynqBackend:
             other = Path(image).with_suffix(suffix)
             if other.exists():
                 raise AcceleratorError(
-                    f"{image}: PYNQ would take {other.name} beside it too. Put .bit and .hwh into a folder of their own."
+                    f"{image}: PYNQ would take {other.name} beside it too. Give .bit and .hwh a folder of their own."
                 )
         try:
             self._overlay = pynq.Overlay(image)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.small import run
 from toolchain.compiler import compile_model
 from toolchain.hardware.board import load_board
 from toolchain.project import load
@@ -283,3 +284,19 @@ def alive(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def errors(capfd):
+    text = capfd.readouterr().err
+    assert "Traceback" not in text
+    assert text.startswith("error: ")
+    assert len(text.splitlines()) == 1
+    return text
+
+
+def deployed(board, built, capfd):
+    """One that passes, so that there is something to lose."""
+    with board.serve():
+        assert run("deploy", built.path, *board.arguments) == 0
+    capfd.readouterr()
+    return board.current

@@ -117,3 +117,54 @@ def test_vivado_and_the_linker(bench, program):
     install(bench, program.name, "2025.2")
     assert tools.require(program).version == (2025, 2)
     assert program.name in BANNERS
+
+
+def test_a_linker_for_versal(bench):
+    install(bench, "v++", "2021.2")
+    assert tools.require(tools.LINKER)
+    with pytest.raises(ToolError, match=r"v\+\+ 2021\.2 is too old: it links Versal designs into no \.xsa before"):
+        tools.require(tools.VERSAL_LINKER)
+
+
+def test_a_tool_takes_nothing_of_a_newer_one():
+    old, new = tools.Tool("vivado", "/v", (2022, 2)), tools.Tool("vitis_hls", "/h", (2023, 1))
+    tools.check_together(old, new)
+    tools.check_together(old, old)
+    with pytest.raises(ToolError, match=r"vivado 2022\.2 cannot take what vitis_hls 2023\.1 makes\. Source"):
+        tools.check_together(new, old)
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ((), None),
+        (("xilinx_vck190_base_202220_1",), None),
+        (("xilinx_vck190_base_202220_1", "xilinx_vck190_base_202520_1"), None),
+        (("xilinx_vck190_base_202310_1", "xilinx_vck190_base_202520_1"), "xilinx_vck190_base_202520_1"),
+        (("xilinx_vck190_base_202520_9", "xilinx_vck190_base_202520_10"), "xilinx_vck190_base_202520_10"),
+        (("xilinx_vck190_base_dfx_202520_1", "xilinx_zcu104_base_202520_1", "xilinx_vck190_base_old"), None),
+    ],
+)
+def test_another_version_of_a_platform(tmp_path, monkeypatch, there, taken):
+    """Only of the same platform: one that is reconfigured in part, or another shell, is another one."""
+    monkeypatch.setenv("PLATFORM_REPO_PATHS", f"{tmp_path / 'none'}:{tmp_path}")
+    for name in there:
+        (tmp_path / name).mkdir()
+    linker = tools.Tool("v++", str(tmp_path / "bin/v++"), (2025, 2))
+    expected = ["--platform", taken] if taken else []
+    assert tools.platform_options(linker, "xilinx_vck190_base_202220_1") == expected
+    assert tools.platform_options(linker, None) == []
+    link = tools.link_command(linker, ["a.xo"], "a.xsa", expected)
+    assert link[4:6] == ["--config", "flow/link.cfg"]
+    assert link[6 : 6 + len(expected)] == expected
+
+
+def test_packaging_of_old_and_new_linkers():
+    old, new = (tools.Tool("v++", "v++", version) for version in ((2025, 2), (2026, 1)))
+    configured = ["--config", "flow/package.cfg"]
+    assert tools.package_command(old, "a.xsa", "a.xclbin", ["--platform", "p"]) == [
+        *("v++", "--package", "-t", "hw"), *configured, "--platform", "p", "a.xsa", "-o", "a.xclbin",
+    ]  # fmt: skip
+    assert tools.package_command(new, "a.xsa", "a.xclbin", ["--platform", "p"]) == [
+        *("v++", "--package"), *configured, "--platform", "a.xsa", "-o", "a.xclbin",
+    ]  # fmt: skip

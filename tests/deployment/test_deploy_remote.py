@@ -33,7 +33,21 @@ def test_targets(text, destination, port):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-oProxyCommand=touch x", "a@-b", "a b", "a;b", "$(x)", "a@b@c", "a:0", "a:65536", "a:b", "fe80::1", "a\n"],
+    [
+        "",
+        "-oProxyCommand=touch x",
+        "a@-b",
+        "a b",
+        "a;b",
+        "$(x)",
+        "a@b@c",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "a:" + "1" * 5000,
+        "fe80::1",
+        "a\n",
+    ],
 )
 def test_what_is_no_target(text):
     with pytest.raises(ConfigurationError, match="is not understood"):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.small import rows, run, two_ports
+from toolchain.codegen.flow import render_flow
 from toolchain.codegen.hls import hls_build_id
 from toolchain.codegen.host import model_shape, render_host
 from toolchain.codegen.project import write_files
@@ -25,7 +26,7 @@ from toolchain.project import load
 from toolchain.quantization.configuration import Configuration
 
 NAMES = {
-    *("accelerator.json", "dct_accelerator.py", "dct_pynq.py", "dct_xrt.py", "run.py"),
+    *("README.md", "accelerator.json", "dct_accelerator.py", "dct_pynq.py", "dct_xrt.py", "run.py"),
     *(f"c/{name}" for name in ("accelerator.c", "accelerator.h", "design.c", "design.h", "linux.c", "Makefile")),
     *("c/numbers.c", "c/numbers.h", "c/registers.h", "xrt/Makefile", "xrt/host.cpp", "xrt/npy.hpp"),
 }
@@ -89,6 +90,33 @@ def test_a_project_describes_its_own_hardware(project):
             assert f"mode=axis port={one['identifier']} " in top
             assert one["dma"] == f"dma_{one['identifier']}"
     assert [one["shape"] for one in description["inputs"]] == [list(one.model_shape) for one in project.graph.inputs]
+
+
+ADDRESSES = {"pynq-z2": 0x43C00000, "zcu104": 0xA0000000, "kv260": 0xA0000000}
+
+
+@pytest.mark.parametrize("name", ["pynq-z2", "zcu104", "kv260", "u250", "vck190", "arty-a7-100t"])
+def test_the_addresses_of_the_block_design(network, name):
+    """Those that system.tcl assigns: in the description, in design.h and in the README's command."""
+    board = load_board(name)
+    files = render_host(network, board, board.clock_mhz, 5, loaded=False)
+    found = json.loads(files["accelerator.json"])["addresses"]
+    if name not in ADDRESSES:
+        assert found == {}
+        assert "ADDRESS" not in files["c/design.h"]
+        return
+    script = render_flow(network, board, board.clock_mhz, loaded=False)["flow/system.tcl"]
+    assigned = {
+        cell: int(at, 16) for cell, at in re.findall(r"^ +(\w+)/\w+/Reg (0x[0-9A-F]{8})$", script, re.MULTILINE)
+    }
+    assert assigned.pop("interrupt_controller")
+    assert found == assigned
+    assert found["accelerator_0"] == ADDRESSES[name]
+    ordered = [f"0x{at:08X}" for at in found.values()]
+    assert f"#define ACCELERATOR_ADDRESS {ordered[0]}U\n" in files["c/design.h"]
+    assert f"#define ACCELERATOR_INPUT_ADDRESSES {{{ordered[1]}U, {ordered[2]}U}}\n" in files["c/design.h"]
+    assert f"#define ACCELERATOR_OUTPUT_ADDRESSES {{{ordered[3]}U, {ordered[4]}U}}\n" in files["c/design.h"]
+    assert f"./example {' '.join(ordered)} udmabuf0" in files["README.md"]
 
 
 @pytest.mark.parametrize("loaded", [False, True])

@@ -115,6 +115,25 @@ def test_wrong_options_are_refused(ports, tmp_path, save):
     refused(run_host(ports.project, "--image", image, *options, PYTHONPATH=""), "the package pynq is not installed")
 
 
+@pytest.mark.parametrize("suffix", [".dtbo", ".xsa", ".xclbin"])
+def test_what_pynq_would_take_beside_the_image_is_refused(ports, tmp_path, save, suffix):
+    """Bitstream.__init__ of PYNQ applies a device tree, BitstreamHandler.get_parser prefers an XSA or xclbin."""
+    image = ports.image(tmp_path / "image")
+    image.with_suffix(suffix).write_bytes(b"")
+    options = ("--inputs", save(ports.inputs), "--outputs", tmp_path / "outputs.npz")
+    refused(run_host(ports.project, "--image", image, *options), f"PYNQ would take {image.stem}{suffix} beside it too")
+
+
+def test_an_overlay_that_lacks_a_part_is_refused(ports, tmp_path, save):
+    options = ("--inputs", save(ports.inputs), "--outputs", tmp_path / "outputs.npz")
+    for number, name in enumerate(one["dma"] for one in ports.description["inputs"] + ports.description["outputs"]):
+        image = ports.image(tmp_path / f"image{number}")
+        content = json.loads(image.read_text())
+        del content["engines"][name]
+        image.write_text(json.dumps(content))
+        refused(run_host(ports.project, "--image", image, *options), f"the overlay has no {name}. Program the board")
+
+
 def test_damaged_descriptions_are_refused(ports, tmp_path, save):
     host = tmp_path / "project/host"
     shutil.copytree(ports.project / "host", host)

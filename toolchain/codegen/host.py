@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from toolchain.codegen import flow
 from toolchain.codegen import registers as register_map
 from toolchain.codegen.hls import c_string, comment
 from toolchain.codegen.project import Files
@@ -19,20 +20,20 @@ from toolchain.version import __version__
 FORMAT = "dct-toolchain accelerator"
 VERSION = 1
 DESCRIPTION = "accelerator.json"
-DMA_LENGTH_BITS = 26
-"""Width of the AXI DMA's length registers: a transfer is shorter than 2^26 bytes."""
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder("hls_templates") / "host"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - C and make; names go through Identifiers, comment or c_string
+        autoescape=False,  # noqa: S701 - C, make, Markdown; names go through Identifiers, comment or c_string
     )
+    environment.filters["hex"] = "0x{:08X}".format
+    return environment
 
 
 def render_host(network: Network, board: Board, clock_mhz: float, build_id: int, loaded: bool) -> Files:
@@ -50,7 +51,10 @@ def render_host(network: Network, board: Board, clock_mhz: float, build_id: int,
         "registers": register_map.registers(loaded),
         "loading": register_map.LOADING,
         "map": register_map,
-        "dma_limit": (1 << DMA_LENGTH_BITS) - 1,
+        "addresses": addresses(network, board),
+        "compiler": _compiler(board),
+        "shape": model_shape,
+        "dma_limit": (1 << flow.DMA_LENGTH_BITS) - 1,
         "version": __version__,
         "c_string": c_string,
         "comment": comment,
@@ -82,9 +86,24 @@ def describe(network: Network, board: Board, clock_mhz: float, build_id: int, lo
             for one in register_map.registers(loaded)
         },
         "loaded": loaded,
+        "addresses": addresses(network, board),
         "inputs": [_terminal(one) for one in network.inputs],
         "outputs": [_terminal(one) for one in network.outputs],
     }
+
+
+def addresses(network: Network, board: Board) -> dict[str, int]:
+    """Physical addresses of the accelerator and the DMA engines of inputs and outputs, where `system.tcl` puts them."""
+    if board.flow not in ("vivado", "kria"):
+        return {}
+    engines = [engine.instance for engine in flow.engines(network)]
+    every = flow.addresses(network, board)
+    return {name: every[name] for name in ("accelerator_0", *engines)}
+
+
+def _compiler(board: Board) -> str:
+    is_small = board.processor is not None and board.processor.bits == 32
+    return "arm-linux-gnueabihf-gcc" if is_small else "aarch64-linux-gnu-gcc"
 
 
 def _terminal(terminal: Terminal) -> dict[str, Any]:

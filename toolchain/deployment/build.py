@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,24 @@ def build_project(path: Path, stage: str, out: Console) -> None:
         )
     site = open_site(project.path, report)
     results = Results(project.path)
-    _run_steps(site, plan(site, stage, results), results, out)
+    steps = plan(site, stage, results)
+    with _alone(site):
+        _run_steps(site, steps, results, out)
+
+
+@contextmanager
+def _alone(site: Site) -> Iterator[None]:
+    """Two builds in one folder would take each other's files away. The system drops the lock with the process."""
+    folder = site.hls / "out"
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                "another build of this project is under way", where=str(folder), fix="Wait for it, or end it."
+            ) from None
+        yield
 
 
 # ------------------------------------------------------------------------------------------------------------- plan
@@ -97,7 +116,7 @@ def plan(site: Site, stage: str, results: Results) -> list[Step]:
     steps = [synthesis, _hls_step(hls, "ip", site.core)]
     if stage == "ip":
         return steps
-    return [*steps, *(_linked(site, hls, results) if site.flow == "vitis" else _placed(site, results))]
+    return [*steps, *(_linked(site, hls, results) if site.flow == "vitis" else _placed(site, hls, results))]
 
 
 def _simulation() -> Step:
@@ -128,9 +147,10 @@ def _hls_step(
     )
 
 
-def _placed(site: Site, results: Results) -> list[Step]:
+def _placed(site: Site, hls: tools.Tool, results: Results) -> list[Step]:
     """Vivado's part; on Kria also the firmware and its device tree."""
     vivado = tools.require(tools.VIVADO)
+    tools.check_together(hls, vivado)
     name = site.name
     argv = tuple(tools.vivado_command(vivado, "flow/system.tcl", "out/logs/vivado.log"))
     outputs = (f"out/{name}.bit", f"out/{name}.hwh", f"out/xsa/{name}.xsa")
@@ -153,19 +173,21 @@ def _placed(site: Site, results: Results) -> list[Step]:
 
 def _linked(site: Site, hls: tools.Tool, results: Results) -> list[Step]:
     """The data movers and what `v++` makes of all kernels."""
-    linker = tools.require(tools.LINKER)
+    linker = tools.require(tools.VERSAL_LINKER if site.family == "versal" else tools.LINKER)
+    tools.check_together(hls, linker)
+    platform = tools.platform_options(linker, site.platform)
     objects = [f"out/xo/{kernel}.xo" for kernel in (site.name, *site.movers)]
     script = tuple(tools.hls_command(hls, "flow/movers.tcl"))
     binary = f"out/{site.name}.xclbin"
     linked = f"out/{site.name}.xsa" if site.family == "versal" else binary
-    link = tuple(tools.link_command(linker, objects, linked))
+    link = tuple(tools.link_command(linker, objects, linked, platform))
     after = results.implementation(site, str(linker))
     steps = [
         Step(mover, str(hls), script, (f"out/xo/{mover}.xo",), environment={"MOVER": mover}) for mover in site.movers
     ]
     steps.append(Step("implementation", str(linker), link, (linked,), ("ip", *site.movers), after=after))
     if site.family == "versal":
-        package = tuple(tools.package_command(linker, linked, binary))
+        package = tuple(tools.package_command(linker, linked, binary, platform))
         steps.append(Step("package", str(linker), package, (binary,), ("implementation",)))
     return steps
 
@@ -202,7 +224,7 @@ def _run(site: Site, step: Step, digest: str, tell: Callable[[str], None]) -> di
     stamp, marker = site.stamps / f"{step.name}.json", site.stamps / f"{step.name}.begun"
     outputs = [site.hls / output for output in step.outputs]
     copies = {site.hls / target: site.hls / source for target, source in step.copies.items()}
-    resumes = step.continues and marker.is_file() and marker.read_text() == digest
+    resumes = step.continues and marker.is_file() and marker.read_bytes() == digest.encode()
     for old in (stamp, *outputs, *copies):
         old.unlink(missing_ok=True)
     for output in (*outputs, *copies):
@@ -255,5 +277,5 @@ def _finished(site: Site, stamp: Path, digest: str) -> str:
         sizes = content["outputs"].items()
         holds = content["digest"] == digest and all((site.hls / path).stat().st_size == size for path, size in sizes)
         return str(content["run"]) if holds else ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""

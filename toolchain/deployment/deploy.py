@@ -42,8 +42,8 @@ ARTEFACTS = {
 }
 """What a flow's board needs of `hls/out/`; the first is the image that the host program gets.
 
-On Kria PYNQ programs the bitstream again when it opens the overlay, with the same bits. It must not find the device tree
-beside it: it would apply it a second time.
+On Kria PYNQ programs the bitstream again when it opens the overlay, with the same bits. It must not find the device
+tree beside it: it would apply it a second time.
 """
 KRIA_FIRMWARE = slice(2, None)
 RESERVED = ("run", "firmware")
@@ -164,7 +164,7 @@ def collect(project: Project) -> Package:
     missing = [one for one in artefacts if not (out / one).is_file() or (out / one).stat().st_size == 0]
     if missing:
         raise ConfigurationError(
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
             where=str(out),
             fix=f"Build it with toolchain build {project.path} --stage bitstream.",
         )

@@ -66,7 +66,7 @@ STARTER = (
 USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 HOST = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 TARGET = re.compile(
-    rf"(?:(?P<user>{USER})@)?(?:(?P<host>{HOST})|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>\d+))?"
+    rf"(?:(?P<user>{USER})@)?(?:(?P<host>{HOST})|\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
 
 

@@ -22,7 +22,7 @@ FLOWS = ("vivado", "kria", "vitis", "ip")
 
 @dataclass(frozen=True)
 class Site:
-    """`hls/` of a project and what is built there; `movers` are the data-mover kernels of the flow `vitis`."""
+    """`hls/` of a project and what is built there; the flow `vitis` has a `platform` and data-mover kernels."""
 
     hls: Path
     name: str
@@ -31,6 +31,7 @@ class Site:
     family: str
     loaded: bool
     movers: tuple[str, ...]
+    platform: str | None = None
 
     @property
     def logs(self) -> Path:
@@ -66,18 +67,19 @@ def open_site(root: Path, report: Mapping[str, Any]) -> Site:
     damaged = ModelError("is damaged", where=str(path), fix="Compile the model again.")
     try:
         content = json.loads(path.read_bytes())
-        names = [content["name"], *content["movers"]]
+        platform = content.get("platform")
+        names = [content["name"], *content["movers"], *([] if platform is None else [platform])]
         sound = all(isinstance(name, str) and NAME.fullmatch(name) for name in names)
         if not sound or content["flow"] not in FLOWS or content["board"] != report["board"]:
             raise damaged
         site = Site(
             (root / "hls").resolve(), content["name"], content["board"], content["flow"], str(content["family"]),
-            content["loaded"] is True, tuple(content["movers"]),
+            content["loaded"] is True, tuple(content["movers"]), platform,
         )  # fmt: skip
     except OSError:
         raise ModelError(
             "the project has no flow/flow.json", where=str(root / "hls"), fix="Compile the model again."
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged from None
     return site

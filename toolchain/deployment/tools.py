@@ -20,6 +20,7 @@ Version = tuple[int, int]
 
 BANNER = re.compile(r"\bv?(20\d\d)\.(\d)(?:\.\d+)*\b")
 INSTALLED = re.compile(r"/(20\d\d)\.(\d)(?:\.\d+)*/")
+PLATFORM = re.compile(r"(?P<stem>\w+)_(?P<release>\d{6})_(?P<revision>\d{1,4})", re.ASCII)
 VERSION_SECONDS = 180
 """The vendor's launchers are slow to start on a cold file system."""
 SETTINGS = "Source the settings64.sh of your Vitis installation."
@@ -49,6 +50,7 @@ class Tool:
 
 VIVADO = Program("vivado", ("-version",), (2020, 2), "its block design commands are those of later versions")
 LINKER = Program("v++", ("--version",), (2020, 2), "kernels come from Vitis HLS")
+VERSAL_LINKER = Program("v++", ("--version",), (2022, 1), "it links Versal designs into no .xsa before")
 HLS_PROGRAMS = (
     Program("vitis-run", ("--version",), (2023, 2), "it takes no Tcl before"),
     Program("vitis_hls", ("-version",), (2020, 2), "open_solution has no -flow_target before"),
@@ -145,15 +147,43 @@ def vivado_command(tool: Tool, script: str, log: str) -> list[str]:
     return [tool.path, "-mode", "batch", "-nojournal", "-log", log, "-source", script]
 
 
-def link_command(tool: Tool, objects: Sequence[str], output: str) -> list[str]:
-    """What makes `v++` join kernels and platform; the platform stands in `flow/link.cfg`."""
+def link_command(tool: Tool, objects: Sequence[str], output: str, platform: Sequence[str] = ()) -> list[str]:
+    """What makes `v++` join kernels and platform, that of `flow/link.cfg` unless `platform_options` name another."""
     folders = ["--temp_dir", "out/vitis", "--log_dir", "out/logs/vitis", "--report_dir", "out/reports"]
-    return [tool.path, "--link", "-t", "hw", "--config", "flow/link.cfg", *folders, "-o", output, *objects]
+    return [tool.path, "--link", "-t", "hw", "--config", "flow/link.cfg", *platform, *folders, "-o", output, *objects]
 
 
-def package_command(tool: Tool, linked: str, output: str) -> list[str]:
-    """What makes `v++` an xclbin of a linked Versal design."""
-    return [tool.path, "--package", "-t", "hw", "--config", "flow/package.cfg", linked, "-o", output]
+def package_command(tool: Tool, linked: str, output: str, platform: Sequence[str] = ()) -> list[str]:
+    """What makes `v++` an xclbin of a linked Versal design. From 2026.1 on that design is the platform (AMD UG1702)."""
+    if tool.version >= (2026, 1):
+        return [tool.path, "--package", "--config", "flow/package.cfg", "--platform", linked, "-o", output]
+    return [tool.path, "--package", "-t", "hw", "--config", "flow/package.cfg", *platform, linked, "-o", output]
+
+
+def platform_options(tool: Tool, wanted: str | None) -> list[str]:
+    """What tells `v++` another version of a platform, when that one is not installed and another is.
+
+    The command line has precedence over the configuration. A platform's name ends with year, release and revision.
+    """
+    found = PLATFORM.fullmatch(wanted or "")
+    if found is None:
+        return []
+    places = [*os.environ.get("PLATFORM_REPO_PATHS", "").split(os.pathsep), "/opt/xilinx/platforms"]
+    places.append(str(Path(tool.path).resolve().parent.parent / "base_platforms"))
+    names = [path.name for place in places if place for path in Path(place).glob(f"{found['stem']}_*") if path.is_dir()]
+    others = [one for name in names if (one := PLATFORM.fullmatch(name)) and one["stem"] == found["stem"]]
+    if wanted in names or not others:
+        return []
+    return ["--platform", max(others, key=lambda one: (int(one["release"]), int(one["revision"])))[0]]
+
+
+def check_together(maker: Tool, taker: Tool) -> None:
+    """Raises ToolError when a tool is older than the one whose results it has to take."""
+    if taker.version < maker.version:
+        raise ToolError(
+            f"{taker} cannot take what {maker} makes", where=taker.path,
+            fix="Source the settings64.sh of one installation that has both.",
+        )  # fmt: skip
 
 
 def plain(name: str, package: str | None = None) -> str:

@@ -10,6 +10,7 @@ import jinja2
 from toolchain.errors import ConfigurationError
 from toolchain.report.pictures import draw_sizes, draw_spectra
 from toolchain.report.tables import CODING, PRODUCTS, file_parts, short, weighted_layers
+from toolchain.report.vendor import TITLE, vendor_table
 from toolchain.resources import folder
 
 
@@ -30,6 +31,8 @@ def write_page(report: dict[str, Any], path: Path) -> None:
         weighted=weighted_layers(report),
         weight_tables={"coding": CODING, "multiplications": PRODUCTS},
         file_parts=file_parts(report),
+        vendor=vendor_table(report),
+        vendor_title=TITLE,
         sizes=draw_sizes(report),
         spectra=draw_spectra(report),
     )

@@ -13,6 +13,7 @@ from toolchain.errors import printable
 from toolchain.hardware.board import Board, Memory, Processor, board_names, load_board
 from toolchain.hardware.resources import Estimate, exceeded, rank
 from toolchain.report.pictures import byte_count
+from toolchain.report.vendor import TITLE, vendor_table
 
 
 def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Console) -> None:
@@ -77,12 +78,24 @@ def report_tables(report: dict[str, Any], out: Console) -> None:
     for name, value in rows.items():
         totals.add_row(name, str(value))
     out.print(totals)
+    heads, measured = vendor_table(report)
+    if measured:
+        out.print(_vendor_table(heads, measured))
     out.print(_parts_table(report))
     weighted = weighted_layers(report)
     out.print(_table(weighted, "weights, coding", CODING))
     out.print(_table(weighted, "weights, multiplications", PRODUCTS))
     out.print(_table(report["layers"], "hardware (modelled)", HARDWARE))
     out.print(_table(report["layers"], "formats", FORMATS))
+
+
+def _vendor_table(heads: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=TITLE)
+    for head in heads:
+        table.add_column(printable(head), justify="right" if head else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(printable, row))
+    return table
 
 
 def weighted_layers(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,12 @@ static inline void dct_write32(uintptr_t address, uint32_t value) {
 #define DCT_INVALIDATE(physical, bytes) ((void)(physical), (void)(bytes))
 #endif
 #ifndef DCT_BARRIER
+#if defined(__aarch64__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
+/* The compiler's own is one between processors (dmb ish); the engines are none. */
+#define DCT_BARRIER() __asm__ __volatile__("dsb sy" ::: "memory")
+#else
 #define DCT_BARRIER() __sync_synchronize()
+#endif
 #endif
 
 #define NO_WEIGHTS 19U /* weight_status: a frame before the first load */

@@ -1,9 +1,11 @@
 /* Driver of a compiled accelerator behind AXI DMA engines: C99, no heap, bare metal or Linux.
  *
- *     static const uintptr_t inputs[] = {0x40400000}, outputs[] = {0x40410000};
+ *     static const uintptr_t inputs[] = ACCELERATOR_INPUT_ADDRESSES;
+ *     static const uintptr_t outputs[] = ACCELERATOR_OUTPUT_ADDRESSES;
  *     accelerator_driver driver;
  *     accelerator_status status;
- *     status = accelerator_open(&driver, &digits_design, 0x40000000, inputs, outputs, POLLS);
+ *     status = accelerator_open(&driver, &digits_design, ACCELERATOR_ADDRESS, inputs, outputs,
+ *                               POLLS);
  *     if (status == ACCELERATOR_OK)
  *         status = accelerator_put_float(&digits_design.inputs[0], picture, input_memory);
  *     if (status == ACCELERATOR_OK)
@@ -11,10 +13,10 @@
  *     if (status == ACCELERATOR_OK)
  *         status = accelerator_get_double(&digits_design.outputs[0], output_memory, scores);
  *
- * `digits_design` stands in design.h, which is generated; the functions that put and get stand in
- * numbers.h. Memory is the caller's: for each input and output a physically contiguous buffer of
- * frames x accelerator_frame_bytes, aligned to 64 bytes, of which the driver wants the physical
- * address.
+ * `digits_design` and the addresses stand in design.h, which is generated; the functions that put
+ * and get stand in numbers.h. Memory is the caller's: for each input and output a physically
+ * contiguous buffer of frames x accelerator_frame_bytes, aligned to 64 bytes, of which the driver
+ * wants the physical address.
  *
  * A port may replace how registers are reached and caches kept coherent: name a header of yours
  * with -DDCT_PORT_HEADER='"port.h"' that defines some of
@@ -23,8 +25,9 @@
  *     DCT_FLUSH(physical, bytes)     writes cached data back to memory, before a transfer reads it
  *     DCT_INVALIDATE(physical, bytes) drops cached data, around a transfer that writes
  *     DCT_BARRIER()                  all memory accesses of before happen before those that follow
- * By default registers are memory, the barrier is that of GCC and clang, and the other two do
- * nothing: right for buffers that are mapped uncached, or coherent ports. */
+ * By default registers are memory, the barrier is the whole system's on ARM and the compiler's
+ * elsewhere, and the other two do nothing: right for buffers that are mapped uncached, or coherent
+ * ports. */
 #ifndef ACCELERATOR_H
 #define ACCELERATOR_H
 

@@ -2,7 +2,7 @@
  *
  *     example [-r] [-w WEIGHTS] [-p POLLS] CONTROL DMA... BUFFER INPUT... OUTPUT...
  *
- * CONTROL and DMA say where registers are: a physical address (0x40000000), which is reached
+ * CONTROL and DMA say where registers are: a physical address (see design.h), which is reached
  * through /dev/mem, or a UIO device (/dev/uio0). There is one DMA for each input, then one for each
  * output, in the order of design.h. BUFFER is the name of a u-dma-buf device (udmabuf0), memory
  * that is physically contiguous. INPUT and OUTPUT are files of doubles, frame after frame in the
@@ -206,6 +206,14 @@ static void work(accelerator_driver* driver, uint32_t most, uint32_t polls, int 
     printf(", \"frames_per_second\": %.3f}\n", seconds > 0 ? (double)total / seconds : 0.0);
 }
 
+static uint32_t number(const char* text) {
+    char* end;
+    const unsigned long long value = strtoull(text, &end, 0);
+    if (*text == '\0' || *text == '-' || *end != '\0' || value == 0U || value > UINT32_MAX)
+        fail("-p %s: is no number of polls", text);
+    return (uint32_t)value;
+}
+
 int main(int argc, char** argv) {
     static accelerator_driver driver;
     const char* weights = NULL;
@@ -219,7 +227,7 @@ int main(int argc, char** argv) {
         else if (option == 'w')
             weights = optarg;
         else if (option == 'p')
-            polls = (uint32_t)strtoul(optarg, NULL, 0);
+            polls = number(optarg);
         else
             return 2;
     }

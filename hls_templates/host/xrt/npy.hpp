@@ -90,7 +90,11 @@ inline array read(const std::string& path) {
     result.shape = detail::shape_of(detail::value_of(header, "shape", path), path);
     result.data.assign(all.begin() + static_cast<std::ptrdiff_t>(start + length), all.end());
     std::size_t expected = result.bytes;
-    for (std::size_t size : result.shape) expected *= size;
+    for (std::size_t size : result.shape) {
+        if (size && expected > all.size() / size)
+            throw std::runtime_error(path + ": holds fewer elements than its shape says");
+        expected *= size;
+    }
     if (result.shape.empty() || expected != result.data.size() || result.data.empty())
         throw std::runtime_error(path + ": holds another number of elements than its shape says");
     return result;

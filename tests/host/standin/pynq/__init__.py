@@ -99,8 +99,8 @@ class MMIO:
 
     def write(self, offset, data):
         self._check(offset)
-        if not 0 <= data < 1 << 32:
-            raise ValueError("MMIO writes 32 bits")
+        if type(data) is not int or not 0 <= data < 1 << 32:  # the original refuses NumPy's integers too
+            raise ValueError("Data type must be int or bytes.")
         Device.active.library.model_write32(self._address + offset, data)
 
     def _check(self, offset):
