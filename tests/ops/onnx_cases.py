@@ -314,6 +314,31 @@ case("opset11_flat", "Softmax", X(3, 2, 2), opset=11, axis=1, oracle="onnxruntim
 case("opset11_last", "Softmax", X(3, 4), opset=11, axis=2)
 case("opset13", "Softmax", X(7), opset=13)
 
+
+def local_response(x: np.ndarray, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> np.ndarray:
+    """ONNX's formula: its evaluator visits as many channels as there are rows, and onnxruntime takes rank 4 only."""
+    channels, squares = x.shape[1], x.astype(float) ** 2
+    first = [max(0, c - (size - 1) // 2) for c in range(channels)]
+    last = [min(channels - 1, c + size // 2) for c in range(channels)]
+    total = np.stack([squares[:, a : b + 1].sum(axis=1) for a, b in zip(first, last, strict=True)], axis=1)
+    return np.asarray(x / (bias + alpha / size * total) ** beta)
+
+
+for name, shape, options in (
+    ("default", (6, 3, 2), {"size": 3}),
+    ("strong", (7, 3, 3), {"size": 5, "alpha": 3.0, "bias": 0.5}),
+    ("decades", (7, 3, 3), {"size": 3, "alpha": 2000.0, "beta": 0.5, "bias": 0.001}),
+    ("even", (5, 4), {"size": 4, "alpha": 0.5, "beta": 1.0, "bias": 2.0}),
+    ("one", (5, 4), {"size": 1, "alpha": 1.0}),
+    ("beyond", (3, 4, 2), {"size": 9, "alpha": 1.0, "beta": 2.0}),
+    ("negative_beta", (3, 4), {"size": 3, "alpha": 1.0, "beta": -0.5}),
+    ("weak", (3, 4), {"size": 3, "alpha": 1e-20, "bias": 2.0}),
+    ("rank1", (8,), {"size": 3, "alpha": 1.0}),
+):
+    case(name, "LRN", X(*shape), oracle=partial(local_response, **options), **options)
+case("onnxruntime", "LRN", X(9, 4, 4), size=5, alpha=0.3, beta=0.75, bias=1.0, oracle="onnxruntime")
+case("opset6", "LRN", X(5, 2, 2), opset=6, size=3, alpha=0.1, oracle=partial(local_response, size=3, alpha=0.1))
+
 # ---------------------------------------------------------------------------------------------- pooling
 
 # The reference evaluator's maximum takes pads in another order and SAME_LOWER for a smaller output.
@@ -491,6 +516,8 @@ unsupported("constant", "is a constant", "Concat", X(3), floats(1, 3), axis=1)
 unsupported("indices", "indices", "MaxPool", X(2, 4, 4), kernel_shape=[2, 2], outputs=2)
 unsupported("3d", "3 spatial dimensions", "MaxPool", X(2, 4, 4, 4), kernel_shape=[2, 2, 2])
 unsupported("outside", "padding altogether", "MaxPool", X(2, 3, 3), kernel_shape=[1, 1], pads=[1, 1, 1, 1])
+unsupported("no_bias", "bias 0.0", "LRN", X(3, 4), size=3, bias=0.0)
+unsupported("negative_alpha", "alpha -1.0", "LRN", X(3, 4), size=3, alpha=-1.0)
 unsupported("outside", "padding altogether", "AveragePool", X(2, 3, 3), kernel_shape=[1, 1], pads=[1, 1, 1, 1])
 unsupported("3d", "3 spatial dimensions", "GlobalAveragePool", X(2, 3, 3, 3))
 unsupported("3d", "3 spatial dimensions", "GlobalMaxPool", X(2, 3, 3, 3))
