@@ -339,6 +339,129 @@ for name, shape, options in (
 case("onnxruntime", "LRN", X(9, 4, 4), size=5, alpha=0.3, beta=0.75, bias=1.0, oracle="onnxruntime")
 case("opset6", "LRN", X(5, 2, 2), opset=6, size=3, alpha=0.1, oracle=partial(local_response, size=3, alpha=0.1))
 
+# ---------------------------------------------------------------------------------------------- two computed tensors
+
+for op in ("Mul", "Add", "Sub", "Max", "Min"):
+    case("two_computed", op, X(3, 4, 5), X(3, 4, 5))
+    case("excite", op, X(3, 4, 5), X(3, 1, 1))
+    case("excite_first", op, X(3, 1, 1), X(3, 4, 5))
+    case("one_channel", op, X(3, 4, 5), X(1, 4, 5))
+    case("rows", op, X(3, 4, 5), X(1, 1, 5))
+    case("both_grow", op, X(3, 1, 5), X(1, 4, 1))
+    case("rank1", op, X(5), X(1))
+    case("rank4", op, X(2, 3, 1, 4), X(2, 1, 2, 1))
+case("square", "Mul", X(4), "x0")
+case("broadcast", "Sum", X(3, 4), X(1, 4))
+for op in ("Max", "Min"):
+    case("three", op, X(3, 4), X(3, 4), X(3, 1))
+    case("number", op, X(3, 4), np.array(0.25, F))
+    case("number_first", op, np.array([0.25], F), X(3, 4))
+    case("constant", op, X(3, 4), floats(3, 1))
+    case("constant_and_two", op, X(3, 4), floats(1, 4), X(3, 4))
+    case("one", op, X(3, 4))
+    case("infinite", op, X(3, 4), np.array(np.inf if op == "Min" else -np.inf, F))
+    case("opset8", op, X(3, 4), X(3, 4), opset=8)
+case("channels", "Expand", X(3, 1, 1), ints(1, 3, 4, 5))
+case("lower_rank", "Expand", X(3, 1), ints(3, 4))
+case("ones", "Expand", X(3, 4), ints(1, 1, 1))
+
+# ---------------------------------------------------------------------------------------------- reductions
+
+for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"):
+    for name, axes in (("picture", (2, 3)), ("channels", (1,)), ("row", (-1,)), ("apart", (1, 3)), ("all", (1, 2, 3))):
+        case(name, op, X(3, 4, 5), ints(*axes), opset=18)
+        if name != "all":
+            case(f"{name}_dropped", op, X(3, 4, 5), ints(*axes), keepdims=0)
+    case("rank2", op, X(3, 4), ints(2))
+    case("rank4", op, X(2, 3, 2, 4), ints(2, 4), keepdims=0)
+    case("noop", op, X(3, 4), noop_with_empty_axes=1)
+    case("old", op, X(3, 4, 5), opset=11, axes=[2, 3], keepdims=1)
+
+# ---------------------------------------------------------------------------------------------- sizes
+
+for name, scales, options in (
+    ("nearest", (2.0, 3.0), {"mode": "nearest"}),
+    ("nearest_asymmetric", (2.0, 2.0), {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+    ("nearest_down", (0.5, 0.6), {"mode": "nearest"}),
+    ("nearest_ceil", (1.7, 0.7), {"nearest_mode": "ceil", "coordinate_transformation_mode": "align_corners"}),
+    ("nearest_prefer_ceil", (1.5, 2.5), {"nearest_mode": "round_prefer_ceil"}),
+    ("linear", (2.0, 2.0), {"mode": "linear"}),
+    ("linear_corners", (2.0, 1.6), {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
+    ("linear_pytorch", (1.5, 0.4), {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}),
+    ("linear_asymmetric", (3.0, 2.0), {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}),
+    ("linear_down", (0.6, 0.6), {"mode": "linear"}),
+    ("linear_symmetric", (1.3, 2.0), {"mode": "linear", "coordinate_transformation_mode": "half_pixel_symmetric"}),
+    ("cubic", (2.0, 2.0), {"mode": "cubic"}),
+    ("cubic_outside", (1.5, 0.8), {"mode": "cubic", "exclude_outside": 1, "cubic_coeff_a": -0.5}),
+):
+    opset = 19 if "symmetric" in name and "asymmetric" not in name else 18
+    case(name, "Resize", X(3, 4, 5), None, np.array([1, 1, *scales], F), opset=opset, **options)
+case("sizes", "Resize", X(3, 4, 5), None, None, ints(1, 3, 7, 8), mode="linear")
+case("axes", "Resize", X(3, 4, 5), None, None, ints(7, 8), axes=[2, 3], mode="nearest")
+case("1d", "Resize", X(3, 5), None, np.array([1, 1, 2], F), mode="linear")
+case("opset10", "Resize", X(3, 4, 5), np.array([1, 1, 2, 2], F), opset=10, mode="nearest", oracle="onnxruntime")
+case("opset11", "Resize", X(3, 4, 5), np.zeros(0, F), np.array([1, 1, 2, 2], F), opset=11, mode="linear")
+case("opset10_down", "Resize", X(3, 7, 5), np.array([1, 1, 0.6, 1.5], F), opset=10, oracle="onnxruntime")
+for mode in ("nearest", "linear"):
+    case(mode, "Upsample", X(2, 3, 4), np.array([1, 1, 2, 3], F), opset=9, mode=mode, oracle="onnxruntime")
+for name, kernel, options in (
+    ("plain", (3, 3), {}),
+    ("stride", (3, 2), {"strides": [2, 3]}),
+    ("stride_below", (2, 2), {"strides": [3, 2]}),
+    ("pads", (4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ("many_pads", (5, 4), {"strides": [2, 1], "pads": [3, 1, 2, 3]}),
+    ("output_padding", (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+    ("output_shape", (3, 3), {"strides": [3, 2], "output_shape": [10, 8]}),
+    ("dilation", (2, 3), {"strides": [2, 1], "dilations": [2, 3]}),
+    ("same_upper", (3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    ("same_lower", (3, 3), {"strides": [2, 2], "auto_pad": "SAME_LOWER"}),
+):
+    oracle = "onnxruntime" if "output_shape" in options else "reference"
+    case(name, "ConvTranspose", X(3, 3, 4), floats(3, 2, *kernel), floats(2), oracle=oracle, **options)
+case("no_bias", "ConvTranspose", X(2, 3, 3), floats(2, 3, 2, 2), kernel_shape=[2, 2], strides=[2, 2])
+case(
+    "groups", "ConvTranspose", X(4, 3, 3), floats(4, 3, 3, 3), floats(6), group=2, strides=[2, 2], oracle="onnxruntime"
+)
+case("depthwise", "ConvTranspose", X(4, 3, 3), floats(4, 1, 3, 3), group=4, strides=[2, 2], oracle="onnxruntime")
+case("1d", "ConvTranspose", X(3, 5), floats(3, 2, 4), floats(2), strides=[2], pads=[1, 1], oracle="onnxruntime")
+case("opset11", "ConvTranspose", X(2, 3, 3), floats(2, 3, 2, 2), opset=11, strides=[2, 2])
+for mode in ("DCR", "CRD"):
+    case(mode, "DepthToSpace", X(8, 2, 3), blocksize=2, mode=mode)
+case(
+    "opset6",
+    "DepthToSpace",
+    X(9, 2, 2),
+    blocksize=3,
+    opset=6,
+    oracle=lambda x: x.reshape(-1, 3, 3, 1, 2, 2).transpose(0, 3, 4, 1, 5, 2).reshape(-1, 1, 6, 6),
+)
+case("plain", "SpaceToDepth", X(2, 4, 6), blocksize=2)
+case("equal", "Split", X(6, 4), axis=1, num_outputs=2, outputs=2)
+case("uneven", "Split", X(7, 4), axis=1, num_outputs=2, outputs=2)
+case("sizes", "Split", X(3, 5), ints(1, 4), axis=-1, outputs=2)
+case("rank4", "Split", X(2, 4, 3, 2), ints(1, 3), axis=2, outputs=2)
+case("opset11", "Split", X(6, 4), opset=11, axis=1, split=[4, 2], outputs=2)
+for name, values in (("run", (1, 2)), ("jumps", (3, 0, 1)), ("negative", (-1, 0)), ("repeated", (2, 2))):
+    case(name, "Gather", X(4, 3), ints(*values), axis=1)
+case("scalar", "Gather", X(4, 3), np.array(2), axis=1)
+case("matrix", "Gather", X(4, 3), ints(0, 2, 1, 3).reshape(2, 2), axis=1)
+case("last", "Gather", X(4, 3, 5), ints(4, 1), axis=-1)
+case("rank4", "Gather", X(2, 4, 3, 2), ints(2, 0), axis=2)
+
+# ---------------------------------------------------------------------------------------------- curves
+
+for op in ("Abs", "Neg", "Sign", "Exp", "Erf", "Softsign", "HardSigmoid", "HardSwish", "Elu", "Selu", "Softplus"):
+    case("plain", op, X(3, 4))
+case("plain", "Celu", X(3, 4), alpha=2.0)
+case("plain", "Mish", X(3, 4))
+case("plain", "Gelu", X(3, 4), opset=20)
+case("tanh", "Gelu", X(3, 4), opset=20, approximate="tanh")
+case("plain", "Swish", X(3, 4), opset=24, alpha=1.5, oracle=lambda x: x / (1 + np.exp(-1.5 * x)))
+case("alpha", "HardSigmoid", X(3, 4), alpha=0.5, beta=0.6)
+case("alpha", "Elu", X(3, 4), alpha=0.5)
+case("alpha", "Selu", X(3, 4), alpha=1.5, gamma=2.0)
+case("plain", "ThresholdedRelu", X(3, 4), alpha=0.5, oracle=lambda x: np.where(x > 0.5, x, 0))
+
 # ---------------------------------------------------------------------------------------------- pooling
 
 # The reference evaluator's maximum takes pads in another order and SAME_LOWER for a smaller output.
@@ -489,7 +612,6 @@ case("constant_of_shape", "Mul", X(3, 4), "filled", before=constant_of_shape(1, 
 
 # ---------------------------------------------------------------------------------------------- what is refused
 
-unsupported("erf", "not supported", "Erf", X(3))
 unsupported("domain", "domain 'com.example'", "Relu", X(3), domain="com.example")
 unsupported("computed_kernel", "kernel is computed", "Conv", X(2, 4, 4), X(2, 3, 3))
 unsupported("3d", "3 spatial dimensions", "Conv", X(2, 4, 4, 4), floats(2, 2, 2, 2, 2))
@@ -499,9 +621,19 @@ unsupported("computed_matrix", "matrix is computed", "Gemm", X(3), X(4))
 unsupported("constant_left", "constant right side", "MatMul", floats(4, 3), X(3, 5))
 unsupported("two_computed", "constant right side", "MatMul", X(3, 4), X(4, 5))
 unsupported("rank3_constant", "two dimensions", "MatMul", X(2, 3, 4), floats(3, 4, 5))
-unsupported("two_computed", "two computed tensors", "Mul", X(3), X(3))
+unsupported("unknown", "not supported", "Einsum", X(3), equation="ij->ij")
+unsupported("broadcast", "sample by sample", "Add", X(3, 4), X(4))
+unsupported("broadcast", "sample by sample", "Mul", X(3, 4), X(2, 4))
+unsupported("over_the_batch", "batch dimension", "ReduceMean", X(3, 4), ints(0))
+unsupported("everything", "all axes", "ReduceSum", X(3, 4))
+unsupported("nothing_left", "only the batch", "ReduceMax", X(3), ints(1), keepdims=0)
+unsupported("channels", "scales", "Resize", X(3, 4, 4), None, np.array([1, 2, 2, 2], F), mode="nearest")
+unsupported("antialias", "antialias", "Resize", X(3, 4, 4), None, np.array([1, 1, 2, 2], F), mode="linear", antialias=1)
+unsupported("3d", "3 spatial dimensions", "ConvTranspose", X(2, 3, 3, 3), floats(2, 2, 2, 2, 2))
+unsupported("over_the_batch", "batch dimension", "Split", X(3, 4), axis=0, num_outputs=1, outputs=1)
+unsupported("computed", "is computed", "Gather", X(3, 4), "x1", axis=1)
+unsupported("below", "threshold", "ThresholdedRelu", X(3), alpha=-1.0)
 unsupported("computed_divisor", "divisor", "Div", X(3), X(3))
-unsupported("broadcast", "shapes [3, 4] and [3, 1]", "Add", X(3, 4), X(3, 1))
 unsupported("growing", "changes the output's shape", "Add", X(3, 1), floats(3, 4))
 unsupported("over_the_batch", "changes the output's shape", "Mul", X(3), floats(2, 3))
 unsupported("training", "training mode", "BatchNormalization", X(3, 4), *normalization(3), training_mode=1, outputs=3)
@@ -539,5 +671,4 @@ unsupported("one_of_the_batch", "batch dimension", "Slice", X(3, 4), ints(0), in
 unsupported("some_of_the_batch", "batch dimension", "Slice", X(3, 4), ints(0), ints(999), ints(0))
 unsupported("backwards", "step -1", "Slice", X(3, 4), ints(-1), ints(-9), ints(1), ints(-1))
 unsupported("training", "training mode", "Dropout", X(3, 4), np.array(0.5, F), np.array(True))
-unsupported("broadcast", "shapes", "Sum", X(3, 4), X(1, 4))
 unsupported("computed_first", "divisor is computed", "Div", floats(3, low=1, high=2), X(3))

@@ -136,6 +136,7 @@ class Importer:
     def bind(self, node: OnnxNode, value: str, output: int = 0) -> None:
         """Names the graph value of an output."""
         self._values[node.outputs[output]] = value
+        self._unknown.discard(node.outputs[output])
         for extra in node.outputs[output + 1 :]:
             if extra:
                 self._unknown.add(extra)
