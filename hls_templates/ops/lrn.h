@@ -23,6 +23,18 @@ find_highest:
     return length;
 }
 
+// Where an entry for u stands: u of OCTAVE bits come first, then 2^BITS entries for each more.
+template <class C>
+int octave_index(typename C::total_t u) {
+    DCT_HLS(inline)
+    typedef typename C::total_t total;
+    const int LONGEST = bits<total>::value;
+    const int length = bit_length(u);
+    const total normal = total(u << (LONGEST - length));
+    const int mantissa = total(normal >> (LONGEST - 1 - C::BITS)).to_int();
+    return ((length - C::OCTAVE - 1) << C::BITS) + mantissa;
+}
+
 }  // namespace detail
 
 // The squares of a pixel's channels pass through a register, BELOW channels behind the word that is
@@ -35,7 +47,6 @@ void lrn(hls::stream<word_t<typename C::input_t, C::LANES> >& in, const E (&entr
     typedef typename C::total_t total;
     const int LANES = C::LANES, WORDS = C::CHANNELS / LANES;
     const int BEHIND = (C::BELOW + LANES - 1) / LANES, AHEAD = (C::ABOVE + LANES - 1) / LANES;
-    const int LONGEST = bits<total>::value;
     const int NEWEST = (BEHIND + AHEAD) * LANES, KEPT = AHEAD * LANES;
     // Every two lanes need a copy of the table, a memory having two ports.
     DCT_HLS(bind_storage variable = entries type = rom_np)
@@ -82,15 +93,53 @@ pixels:
                         sum += squares[BEHIND * LANES + lane + k];
                     }
                     const total u = total(total(sum << C::LEFT) + total(C::OFFSET));
-                    const int length = detail::bit_length(u);
-                    const total normal = total(u << (LONGEST - length));
-                    const int mantissa = total(normal >> (LONGEST - 1 - C::BITS)).to_int();
-                    const int index = ((length - C::OCTAVE - 1) << C::BITS) + mantissa;
-                    const typename C::entry_t entry = entries[index];
+                    const typename C::entry_t entry = entries[detail::octave_index<C>(u)];
                     y[lane] = kept[lane] * entry;
                 }
                 out.write(pack(y));
             }
+        }
+    }
+}
+
+// Windows that hold all channels have one sum for the pixel: first all squares, then all products.
+template <class C, class E>
+void lrn_whole(hls::stream<word_t<typename C::input_t, C::LANES> >& in, const E (&entries)[C::SIZE],
+               hls::stream<word_t<typename C::output_t, C::LANES> >& out) {
+    typedef typename C::input_t input;
+    typedef typename C::total_t total;
+    const int WORDS = C::CHANNELS / C::LANES;
+    DCT_MEMORY word_t<input, C::LANES> kept[WORDS];
+
+pixels:
+    for (int pixel = 0; pixel < C::PIXELS; ++pixel) {
+        total sum = 0;
+    square:
+        for (int word = 0; word < WORDS; ++word) {
+            DCT_HLS(pipeline II = 1)
+            input x[C::LANES];
+            kept[word] = in.read();
+            unpack(kept[word], x);
+        square_lanes:
+            for (int lane = 0; lane < C::LANES; ++lane) {
+                DCT_HLS(unroll)
+                sum += typename C::square_t(x[lane] * x[lane]);
+            }
+        }
+        const total u = total(total(sum << C::LEFT) + total(C::OFFSET));
+        const typename C::entry_t entry = entries[detail::octave_index<C>(u)];
+    scale:
+        for (int word = 0; word < WORDS; ++word) {
+            DCT_HLS(pipeline II = 1)
+            input x[C::LANES];
+            unpack(kept[word], x);
+            typename C::output_t y[C::LANES];
+        scale_lanes:
+            for (int lane = 0; lane < C::LANES; ++lane) {
+                DCT_HLS(unroll)
+                y[lane] = x[lane] * entry;
+            }
+            out.write(pack(y));
         }
     }
 }

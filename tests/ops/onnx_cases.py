@@ -462,6 +462,29 @@ case("alpha", "Elu", X(3, 4), alpha=0.5)
 case("alpha", "Selu", X(3, 4), alpha=1.5, gamma=2.0)
 case("plain", "ThresholdedRelu", X(3, 4), alpha=0.5, oracle=lambda x: np.where(x > 0.5, x, 0))
 
+# ---------------------------------------------------------------------------------------------- sorting, normalizing
+
+for op in ("ArgMax", "ArgMin"):
+    case("last", op, X(3, 7), axis=-1)
+    case("dropped", op, X(3, 7), axis=2, keepdims=0)
+    case("channels", op, X(5, 3, 2), axis=1)
+    case("opset11", op, X(9), axis=1, opset=11)
+case("values", "TopK", X(3, 7), ints(3), outputs=2)
+case("smallest", "TopK", X(3, 7), ints(2), largest=0, outputs=2)
+case("channels", "TopK", X(6, 2, 3), ints(2), axis=1, outputs=2)
+case("opset10", "TopK", X(8), ints(3), opset=10, axis=1, outputs=2)
+case("attention", "MatMul", X(3, 4), X(4, 5))
+case("heads", "MatMul", X(2, 3, 4), X(2, 4, 3))
+case("one_head", "MatMul", X(2, 3, 4), X(1, 4, 2))
+case("last", "LayerNormalization", X(3, 8), floats(8), floats(8), axis=-1)
+case("no_bias", "LayerNormalization", X(8), floats(8, low=0.5), epsilon=1e-3)
+case("two_axes", "LayerNormalization", X(3, 4, 2), floats(4, 2), floats(4, 2), axis=2)
+case("last", "RMSNormalization", X(3, 8), floats(8), opset=23, axis=-1)
+case("2d", "InstanceNormalization", X(3, 4, 5), floats(3), floats(3))
+case("1d", "InstanceNormalization", X(3, 9), floats(3), floats(3), epsilon=1e-2)
+case("channels", "GroupNormalization", X(4, 3, 3), floats(4), floats(4), opset=21, num_groups=2)
+case("groups", "GroupNormalization", X(4, 3, 3), floats(2), floats(2), opset=18, num_groups=2)
+
 # ---------------------------------------------------------------------------------------------- pooling
 
 # The reference evaluator's maximum takes pads in another order and SAME_LOWER for a smaller output.
@@ -619,7 +642,10 @@ unsupported("negative_pads", "negative padding", "Conv", X(2, 4, 4), floats(2, 2
 unsupported("trans_a", "transA", "Gemm", X(3), floats(3, 3), transA=1)
 unsupported("computed_matrix", "matrix is computed", "Gemm", X(3), X(4))
 unsupported("constant_left", "constant right side", "MatMul", floats(4, 3), X(3, 5))
-unsupported("two_computed", "constant right side", "MatMul", X(3, 4), X(4, 5))
+unsupported("ranks", "equal ranks", "MatMul", X(2, 3, 4), X(4, 5))
+unsupported("computed_scale", "scale is computed", "LayerNormalization", X(3), "x1")
+unsupported("last_of_equals", "select_last_index", "ArgMax", X(3), axis=1, select_last_index=1)
+unsupported("many", "1 to 256", "TopK", X(300), ints(257), outputs=2)
 unsupported("rank3_constant", "two dimensions", "MatMul", X(2, 3, 4), floats(3, 4, 5))
 unsupported("unknown", "not supported", "Einsum", X(3), equation="ij->ij")
 unsupported("broadcast", "sample by sample", "Add", X(3, 4), X(4))

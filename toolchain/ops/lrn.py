@@ -41,10 +41,17 @@ def window(size: int) -> tuple[int, int]:
     return (size - 1) // 2, size // 2
 
 
+def covers(size: int, channels: int) -> bool:
+    """Does every window hold all channels?"""
+    return min(window(size)) >= channels - 1
+
+
 def sums_of_squares(values: Array, size: int) -> Array:
     """The sum of x * x over the window around each entry of the last axis."""
     below, above = window(size)
     channels = values.shape[-1]
+    if covers(size, channels):
+        return np.broadcast_to((values * values).sum(axis=-1, keepdims=True), values.shape)
     rest = (0,) * (values.ndim - 1)
     squares = bordered(values * values, (*rest, below), (*rest, above), 0)
     total = squares[..., :channels]
@@ -200,6 +207,10 @@ class IntegerLrn(Operator):
             "entry_t": f"ap_uint<{largest.bit_length()}>",
             "output_t": output.cpp,
         }
+        whole = covers(self.size, channels)
+        if whole:
+            del config["BELOW"], config["ABOVE"]
+            ahead = words
         schedule = Schedule(
             pixels * (words + ahead),
             ((Loops(0, ((pixels, words + ahead), (words, 1))),),),
@@ -208,15 +219,21 @@ class IntegerLrn(Operator):
         arrays = {"entries": integer_array(self.entries.array)}
         cost = Cost(
             ((lanes, given.width, given.width), (lanes, given.width, largest.bit_length())),
-            ((len(self.entries.array), largest.bit_length()),) * lanes,
-            lut=lanes * longest * (self.size + longest.bit_length()),
+            ((len(self.entries.array), largest.bit_length()),) * (1 if whole else lanes),
+            lut=lanes * longest * (1 if whole else self.size + longest.bit_length()),
         )
         port = Port(given, lanes)
-        return [Kernel("lrn", "ops/lrn.h", config, (port,), Port(output, lanes), schedule, arrays, cost)]
+        function = "lrn_whole" if whole else "lrn"
+        return [Kernel(function, "ops/lrn.h", config, (port,), Port(output, lanes), schedule, arrays, cost)]
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
-        for size, offset, left, bits, shape in ((3, 40, 0, 3, (2, 6)), (4, 1, 2, 5, (4,)), (9, 700, 1, 2, (2, 2, 4))):
+        for size, offset, left, bits, shape in (
+            (3, 40, 0, 3, (2, 6)),
+            (4, 1, 2, 5, (4,)),
+            (9, 700, 1, 2, (2, 3, 4)),
+            (11, 9, 0, 4, (3, 6)),
+        ):
             given = TensorType.of(shape, FixedType(int(rng.integers(3, 9)), 3, bool(rng.integers(2))))
             most = cls(size, offset, left, 1, bits, Constant([1]), 0).most(given)
             octave = offset.bit_length()
