@@ -485,6 +485,15 @@ case("1d", "InstanceNormalization", X(3, 9), floats(3), floats(3), epsilon=1e-2)
 case("channels", "GroupNormalization", X(4, 3, 3), floats(4), floats(4), opset=21, num_groups=2)
 case("groups", "GroupNormalization", X(4, 3, 3), floats(2), floats(2), opset=18, num_groups=2)
 
+# ---------------------------------------------------------------------------------------------- sequences
+
+for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+    cell = (floats(1, gates * 4, 3), floats(1, gates * 4, 4))
+    case("layout1", op, X(5, 3), *cell, floats(1, 8 * gates), hidden_size=4, layout=1, outputs=2)
+    case("no_bias", op, X(1, 3), *cell, hidden_size=4, layout=1, outputs=2)
+gru = (floats(1, 12, 3), floats(1, 12, 4), floats(1, 24))
+case("linear_before_reset", "GRU", X(4, 3), *gru, hidden_size=4, layout=1, linear_before_reset=1, outputs=2)
+
 # ---------------------------------------------------------------------------------------------- pooling
 
 # The reference evaluator's maximum takes pads in another order and SAME_LOWER for a smaller output.
@@ -659,6 +668,11 @@ unsupported("3d", "3 spatial dimensions", "ConvTranspose", X(2, 3, 3, 3), floats
 unsupported("over_the_batch", "batch dimension", "Split", X(3, 4), axis=0, num_outputs=1, outputs=1)
 unsupported("computed", "is computed", "Gather", X(3, 4), "x1", axis=1)
 unsupported("below", "threshold", "ThresholdedRelu", X(3), alpha=-1.0)
+lstm = (floats(1, 16, 3), floats(1, 16, 4), floats(1, 32))
+unsupported("batch_second", "batch is dimension 0", "LSTM", X(5, 3), *lstm, hidden_size=4)
+unsupported("activations", "activations", "LSTM", X(5, 3), *lstm, hidden_size=4, layout=1, activations=["Relu"] * 3)
+unsupported("clip", "attribute 'clip'", "LSTM", X(5, 3), *lstm, hidden_size=4, layout=1, clip=3.0)
+unsupported("state", "initial state", "LSTM", X(5, 3), *lstm, None, floats(1, 1, 4), hidden_size=4, layout=1)
 unsupported("computed_divisor", "divisor", "Div", X(3), X(3))
 unsupported("growing", "changes the output's shape", "Add", X(3, 1), floats(3, 4))
 unsupported("over_the_batch", "changes the output's shape", "Mul", X(3), floats(2, 3))
@@ -685,8 +699,8 @@ unsupported("to_one_axis", "samples of a batch", "Reshape", X(3, 4), ints(-1))
 unsupported("computed_shape", "is computed", "Reshape", X(3, 4), "x1")
 unsupported("the_batch", "batch dimension", "Squeeze", X(1, 3), ints(0))
 unsupported("the_batch", "batch dimension", "Unsqueeze", X(3), ints(0))
-unsupported("the_batch", "batch dimension", "Transpose", X(3, 4), perm=[1, 0, 2])
-unsupported("default", "batch dimension", "Transpose", X(3, 4))
+unsupported("the_batch", "the batch in another dimension", "Transpose", X(3, 4), perm=[1, 0, 2])
+unsupported("default", "the batch in another dimension", "Transpose", X(3, 4))
 unsupported("reflect", "mode 'reflect'", "Pad", X(3, 4), ints(0, 1, 0, 0, 1, 0), mode="reflect")
 unsupported("edge", "mode 'edge'", "Pad", X(3, 4), ints(0, 1, 0, 0, 1, 0), mode="edge")
 unsupported("the_batch", "batch dimension", "Pad", X(3, 4), ints(1, 0, 0, 0, 0, 0))
