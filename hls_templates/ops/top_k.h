@@ -8,7 +8,7 @@
 namespace dct {
 
 // The KEPT largest or smallest of a pixel's channels, or their indices: insertion into a sorted
-// register. An equal one goes behind those that came before.
+// register. An equal one goes behind those that came before, or with PREFERS_LAST in front.
 template <class C>
 void top_k(hls::stream<word_t<typename C::input_t, 1> >& in,
            hls::stream<word_t<typename C::output_t, 1> >& out) {
@@ -30,8 +30,9 @@ pixels:
             for (int place = 0; place < C::KEPT; ++place) {
                 DCT_HLS(unroll)
                 // The first are better than places that are empty yet.
-                better[place] =
-                    place >= channel || (C::LARGEST ? x[0] > values[place] : x[0] < values[place]);
+                better[place] = place >= channel ||
+                                (C::LARGEST ? x[0] > values[place] : x[0] < values[place]) ||
+                                (C::PREFERS_LAST && x[0] == values[place]);
             }
         insert:
             for (int place = C::KEPT - 1; place >= 0; --place) {

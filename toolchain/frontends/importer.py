@@ -283,6 +283,9 @@ SUPPORTED_INPUT_TYPES = {
     onnx.TensorProto.INT16,
     onnx.TensorProto.UINT16,
     onnx.TensorProto.INT32,
+    onnx.TensorProto.UINT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT64,
 }
 
 

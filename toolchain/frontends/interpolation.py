@@ -10,6 +10,7 @@ import numpy as np
 from toolchain.errors import UnsupportedOperator
 from toolchain.ir import Array
 
+LENGTH_TOLERANCE = 1e-4
 BEFORE_11 = "simple"
 """The nearest_mode that opset 10 implies: down where a picture grows, up where it shrinks."""
 NEAREST = (BEFORE_11, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -62,6 +63,10 @@ class Interpolation:
             case "pytorch_half_pixel":
                 return (row + 0.5) / scale - 0.5 if size > 1 else 0.0
             case "align_corners":
+                if abs(scale * length - size) > LENGTH_TOLERANCE:
+                    raise UnsupportedOperator(
+                        f"aligns corners at a length of {scale * length:g}, where evaluators of ONNX disagree"
+                    )
                 return row * (length - 1) / (size - 1) if size > 1 else 0.0
             case "asymmetric":
                 return row / scale

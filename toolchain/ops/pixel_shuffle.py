@@ -51,11 +51,15 @@ def import_depth_to_space(importing: Importer, node: OnnxNode) -> None:
 @importer("SpaceToDepth")
 def import_space_to_depth(importing: Importer, node: OnnxNode) -> None:
     channels, rows, columns, block = _sizes(importing, node)
+    mode = node.attribute("mode", "DCR")
     if rows % block or columns % block:
         raise ModelError(f"cannot cut {rows} x {columns} into blocks of {block}")
+    if mode not in ("DCR", "CRD"):
+        raise UnsupportedOperator(f"has the mode {mode!r}")
     value = importing.add(node, Transpose((1, 2, 0)), importing.value(node, 0), part="channels_last")
     sizes = (rows // block, block, columns // block, block, channels)
     value = importing.add(node, Reshape(sizes), value, part="blocks")
-    value = importing.add(node, Transpose((0, 2, 1, 3, 4)), value, part="gathered")
+    order = (0, 2, 1, 3, 4) if mode == "DCR" else (0, 2, 4, 1, 3)
+    value = importing.add(node, Transpose(order), value, part="gathered")
     value = importing.add(node, Reshape((sizes[0], sizes[2], block**2 * channels)), value, part="depth")
     importing.bind(node, importing.add(node, Transpose((2, 0, 1)), value))

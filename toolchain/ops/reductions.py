@@ -30,6 +30,7 @@ def import_reduction(importing: Importer, node: OnnxNode) -> None:
     shape = importing.shape(value)
     given = importing.integers(node, 1, "axes", None)
     if node.attribute("noop_with_empty_axes", 0) and not given:
+        node.ignore("keepdims")
         importing.bind(node, value)
         return
     axes = sorted({importing.axis(a, len(shape)) for a in given} if given else {-1})

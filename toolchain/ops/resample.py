@@ -203,11 +203,15 @@ def import_resize(importing: Importer, node: OnnxNode) -> None:
     axes = [importing.full_axis(a, len(shape)) for a in node.attribute("axes", list(range(len(shape) + 1)))]
     sizes, scales = [1, *shape], [1.0] * (len(shape) + 1)
     if node.has(3) and importing.constant(node, 3, "the sizes").size:
-        if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-            raise UnsupportedOperator("keeps the aspect ratio, only the policy 'stretch' is supported")
-        given = importing.constant(node, 3, "the sizes").ravel()
-        for axis, size in zip(axes, given, strict=True):
-            scales[axis], sizes[axis] = int(size) / sizes[axis], int(size)
+        policy = node.attribute("keep_aspect_ratio_policy", "stretch")
+        if policy not in ("stretch", "not_larger", "not_smaller"):
+            raise UnsupportedOperator(f"has the keep_aspect_ratio_policy {policy!r}")
+        given = [int(size) for size in importing.constant(node, 3, "the sizes").ravel()]
+        ratios = [size / sizes[axis] for axis, size in zip(axes, given, strict=True)]
+        one = min(ratios) if policy == "not_larger" else max(ratios)
+        for axis, size, ratio in zip(axes, given, ratios, strict=True):
+            scales[axis] = ratio if policy == "stretch" else one
+            sizes[axis] = size if policy == "stretch" else math.floor(one * sizes[axis] + 0.5)
     elif node.has(2):
         node.ignore("keep_aspect_ratio_policy")
         for axis, scale in zip(axes, importing.constant(node, 2, "the scales").ravel(), strict=True):

@@ -27,11 +27,15 @@ MOST = 256
 @operator
 @dataclass(frozen=True)
 class TopK(Operator):
-    """The `count` largest or smallest entries of the last axis in order, or their indices; the first of equal ones."""
+    """The `count` largest or smallest entries of the last axis in order, or their indices.
+
+    Of equal ones the first comes first, or with `prefers_last` the last.
+    """
 
     count: int
     largest: bool
     gives_indices: bool
+    prefers_last: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
         if not 1 <= self.count <= inputs[0][-1]:
@@ -51,7 +55,12 @@ class TopK(Operator):
 
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0]
-        order = np.argsort(-values if self.largest else values, axis=-1, kind="stable")[..., : self.count]
+        keys = -values if self.largest else values
+        if self.prefers_last:
+            order = keys.shape[-1] - 1 - np.argsort(keys[..., ::-1], axis=-1, kind="stable")
+        else:
+            order = np.argsort(keys, axis=-1, kind="stable")
+        order = order[..., : self.count]
         chosen = order if self.gives_indices else np.take_along_axis(values, order, axis=-1)
         return np.asarray(chosen.astype(values.dtype))
 
@@ -72,6 +81,7 @@ class TopK(Operator):
             "CHANNELS": channels,
             "KEPT": self.count,
             "LARGEST": int(self.largest),
+            "PREFERS_LAST": int(self.prefers_last),
             "GIVES_INDICES": int(self.gives_indices),
             "input_t": given.cpp,
             "output_t": output.cpp,
@@ -84,9 +94,15 @@ class TopK(Operator):
 
     @classmethod
     def samples(cls, rng: np.random.Generator) -> Iterator[Sample]:
-        for count, largest, gives_indices in ((1, True, True), (3, True, False), (3, False, True), (5, False, False)):
+        for count, largest, gives_indices, prefers_last in (
+            (1, True, True, False),
+            (3, True, False, False),
+            (3, False, True, False),
+            (5, False, False, True),
+            (2, True, True, True),
+        ):
             given = TensorType.of((2, 3, 5), FixedType(int(rng.integers(2, 9)), 3, bool(rng.integers(2))))
-            yield Sample(cls(count, largest, gives_indices), (given,))
+            yield Sample(cls(count, largest, gives_indices, prefers_last), (given,))
 
 
 def _add(importing: Importer, node: OnnxNode, axis: int, top: TopK, part: str = "") -> str:
@@ -105,9 +121,8 @@ def _add(importing: Importer, node: OnnxNode, axis: int, top: TopK, part: str = 
 def import_argument(importing: Importer, node: OnnxNode) -> None:
     shape = importing.shape(importing.value(node, 0))
     axis = importing.axis(node.attribute("axis", 0), len(shape))
-    if node.attribute("select_last_index", 0):
-        raise UnsupportedOperator("has select_last_index 1: of equal entries only the first is found")
-    value = _add(importing, node, axis, TopK(1, node.op_type == "ArgMax", True), "index")
+    top = TopK(1, node.op_type == "ArgMax", True, bool(node.attribute("select_last_index", 0)))
+    value = _add(importing, node, axis, top, "index")
     if not node.attribute("keepdims", 1):
         wanted = (*shape[:axis], *shape[axis + 1 :])
         if not wanted:
