@@ -20,6 +20,7 @@ from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
 from toolchain.ops.base import Sample, importer, operator
 from toolchain.ops.linear import LinearOperator
+from toolchain.ops.matrix_product import add_matrix_product
 from toolchain.packing.basis import Transform
 from toolchain.packing.filters import Filters
 from toolchain.packing.packed import Coding
@@ -166,7 +167,11 @@ def import_gemm(importing: Importer, node: OnnxNode) -> None:
 
 @importer("MatMul")
 def import_matmul(importing: Importer, node: OnnxNode) -> None:
-    """x @ constant matrix, over the last axis."""
+    """x @ constant matrix, over the last axis, or two computed matrices."""
+    if not importing.is_constant(node, 0) and not importing.is_constant(node, 1):
+        product = add_matrix_product(importing, node, importing.value(node, 0), importing.value(node, 1))
+        importing.bind(node, product)
+        return
     if importing.is_constant(node, 0) or not importing.is_constant(node, 1):
         raise UnsupportedOperator("is supported with a computed left and a constant right side")
     matrix = importing.constant(node, 1, "the matrix").astype(float)
