@@ -11,7 +11,7 @@ from toolchain.errors import ModelError
 from toolchain.ir import Graph
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5", ".json")
-LATER = {".tflite": "TFLite", ".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch"}
+LATER = {".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch"}
 
 
 def read_model(
@@ -21,7 +21,7 @@ def read_model(
 
     Raises ModelError (UnsafeModel, UnsupportedOperator) for everything that cannot be read.
     """
-    from toolchain.frontends import keras
+    from toolchain.frontends import keras, tflite
     from toolchain.frontends.onnx import load, normalize
 
     if not path.is_file():
@@ -37,6 +37,8 @@ def read_model(
         return normalize(keras.load(path, weights, input_shapes), input_shapes)
     if weights is not None:
         raise ModelError("--weights goes with a Keras model", where=path.name)
+    if suffix == ".tflite":
+        return normalize(tflite.load(path), input_shapes)
     return normalize(load(path), input_shapes)
 
 
