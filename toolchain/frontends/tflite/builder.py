@@ -25,18 +25,18 @@ ACTIVATIONS: Final = {
     tflite.ActivationFunctionType.RELU: ("Relu", ()),
     tflite.ActivationFunctionType.RELU6: ("Clip", (0.0, 6.0)),
     tflite.ActivationFunctionType.RELU_N1_TO_1: ("Clip", (-1.0, 1.0)),
-    tflite.ActivationFunctionType.TANH: ("Tanh", ()),
 }
-"""Fused activations as an ONNX operator and its constant inputs."""
+"""Fused activations as an ONNX operator and its constant inputs. The runtime ignores TANH and SIGN_BIT: refused."""
 
 
 @dataclass
 class Builder:
-    """Nodes and constants. `values` gives the ONNX value of each tensor computed so far."""
+    """Nodes and constants. `values` gives the ONNX value of each tensor computed so far, `folded` what is constant."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     values: dict[int, str] = field(default_factory=dict)
+    folded: dict[int, NDArray[Any]] = field(default_factory=dict)
     _value_names: set[str] = field(default_factory=set)
     _node_names: set[str] = field(default_factory=set)
 
@@ -134,11 +134,14 @@ class Call:
         return axis % rank
 
     def is_constant(self, index: int) -> bool:
-        return self.tensor(index).data is not None
+        tensor = self.tensor(index)
+        return tensor.data is not None or tensor.index in self.builder.folded
 
     def constant(self, index: int) -> NDArray[Any]:
         """A constant: real numbers as float32, quantized ones as what they mean, other integers as int64."""
         tensor = self.tensor(index)
+        if tensor.index in self.builder.folded:
+            return self.builder.folded[tensor.index]
         if tensor.data is None:
             raise UnsupportedOperator(f"{tensor.where} is computed by the network, only constants are supported")
         return real(tensor)
@@ -153,7 +156,7 @@ class Call:
     def value(self, index: int) -> str:
         """The ONNX value of an input, computed or constant."""
         tensor = self.tensor(index)
-        if tensor.data is not None:
+        if self.is_constant(index):
             return self.add_constant(f"input_{index}", self.constant(index))
         if tensor.index not in self.builder.values:
             raise ModelError(f"reads {tensor.where} before it is computed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import tflite
@@ -20,6 +21,19 @@ def padding(call: Call) -> str:
     if code not in PADDINGS:
         raise ModelError(f"has the padding {code}, which does not exist")
     return PADDINGS[code]
+
+
+def same_pads(call: Call, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> dict[str, Any]:
+    """The padding as an attribute: in numbers where the picture's size is known, for what not all readers compute."""
+    name, sizes = padding(call), call.tensor(0).shape[1:3]
+    if name == "VALID" or min(sizes) < 1:
+        return {"auto_pad": name}
+    begins, ends = [], []
+    for size, window, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size)
+        begins.append(total // 2)
+        ends.append(total - total // 2)
+    return {"pads": [*begins, *ends]}
 
 
 def pair(call: Call, rows: str, columns: str) -> tuple[int, int]:
@@ -58,15 +72,16 @@ def depthwise(call: Call) -> None:
 
 def _convolution(call: Call, weights: NDArray[Any], groups: int) -> None:
     call.ignore("QuantizedBiasType")
+    strides, dilations = pair(call, "StrideH", "StrideW"), pair(call, "DilationHFactor", "DilationWFactor")
     source = call.channels_first(call.value(0))
     value = call.node(
         "Conv",
         [source, call.add_constant("weights", weights), *bias(call, 2)],
-        auto_pad=padding(call),
-        strides=pair(call, "StrideH", "StrideW"),
-        dilations=pair(call, "DilationHFactor", "DilationWFactor"),
+        strides=strides,
+        dilations=dilations,
         kernel_shape=weights.shape[2:],
         group=groups,
+        **same_pads(call, weights.shape[2:], strides, dilations),
     )
     call.give(call.activated(call.channels_last(value)))
 
@@ -147,12 +162,13 @@ def batch_matmul(call: Call) -> None:
 def pool(call: Call) -> None:
     """Averages leave the padding out, as ONNX does by default."""
     call.rank(0, 4)
+    kernel, strides = pair(call, "FilterHeight", "FilterWidth"), pair(call, "StrideH", "StrideW")
     value = call.node(
         "AveragePool" if call.operation.kind == "AVERAGE_POOL_2D" else "MaxPool",
         [call.channels_first(call.value(0))],
-        kernel_shape=pair(call, "FilterHeight", "FilterWidth"),
-        strides=pair(call, "StrideH", "StrideW"),
-        auto_pad=padding(call),
+        kernel_shape=kernel,
+        strides=strides,
+        **same_pads(call, kernel, strides, (1, 1)),
     )
     call.give(call.activated(call.channels_last(value)))
 

@@ -78,7 +78,10 @@ def _translate(builder: Builder, operation: Operation) -> None:
         if tensor is not None and tensor.data is None:
             _check_computed(tensor)
     call = Call(builder, operation, builder.layer(operation))
-    TRANSLATIONS[operation.kind](call)
+    try:
+        TRANSLATIONS[operation.kind](call)
+    except (IndexError, ValueError, OverflowError, ZeroDivisionError) as error:  # shapes of a damaged file
+        raise ModelError(f"has tensors that do not fit it: {error}") from error
     unread = [name for name, value in operation.options.items() if name not in call.read and value]
     if unread:
         raise UnsupportedOperator(f"option {unread[0]} = {operation.options[unread[0]]} is not supported")
