@@ -45,7 +45,15 @@ def read_model(
 def read_graph(
     path: Path, weights: Path | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> Graph:
-    """A model file as a real-valued graph. One UnsupportedOperator lists everything that is not supported."""
+    """A model file as a real-valued graph, or as an integer program where the model brings its own quantization.
+
+    One UnsupportedOperator lists everything that is not supported.
+    """
+    from toolchain.frontends import tflite
     from toolchain.frontends.importer import Importer
 
+    if path.suffix.lower() == ".tflite" and path.is_file() and weights is None:
+        integers = tflite.load_integers(path, input_shapes)
+        if integers is not None:
+            return integers
     return Importer(read_model(path, weights, input_shapes), path.stem).run()

@@ -28,8 +28,8 @@ OUTPUT_BITS = 8
 class FixedSoftmax(Operator):
     """p = clip(e * (1 / S) * 256, 0, 255), e = exponentials[max - x], S = sum of e: as LiteRT's reference computes it.
 
-    e has 31 fraction bits, 0 beyond the table, and 19 in the sum; the reciprocal takes three Newton-Raphson steps. Every
-    product is rounded half up, every shift half away from zero.
+    e has 31 fraction bits, 0 beyond the table, and 19 in the sum; the reciprocal takes three Newton-Raphson steps.
+    Every product is rounded half up, every shift half away from zero.
     """
 
     exponentials: Constant

@@ -1,5 +1,5 @@
 """TFLite front end: reads `.tflite` files by the flatbuffer schema, without TensorFlow, as data."""
 
-from toolchain.frontends.tflite.translate import load
+from toolchain.frontends.tflite.translate import load, load_integers
 
-__all__ = ["load"]
+__all__ = ["load", "load_integers"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.onnx import unsupported
-from toolchain.frontends.tflite import elementwise, layers, shapes  # noqa: F401 - they register what they translate
+from toolchain.frontends.tflite import elementwise, kernels, layers, shapes  # noqa: F401 - they register what they do
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
+from toolchain.frontends.tflite.integers import integer_graph, is_quantized
+from toolchain.ir import Graph
 
 STATIC = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 """Operators whose result has the shape of their output tensor, so that a computed second input is not needed."""
@@ -27,6 +30,24 @@ def load(path: Path) -> onnx.ModelProto:
         UnsupportedOperator: operators or options without a translation, all of them in `.problems`.
     """
     return translate(read(path), path.name)
+
+
+def load_integers(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph | None:
+    """The integer program of a quantized model, which gives LiteRT's integers; None when the model is a real one.
+
+    Raises as `load` does, and ModelError for input shapes that are not the model's own.
+    """
+    model = read(path)
+    operations = needed(model)
+    if not is_quantized(operations):
+        return None
+    own = {tensor.name: tensor.shape for tensor in model.inputs}
+    for name, shape in (input_shapes or {}).items():
+        if name not in own:
+            raise ModelError(f"has no input {name!r}", where=path.name, fix=f"Its inputs are {', '.join(own)}.")
+        if tuple(shape[1:]) != own[name][1:]:
+            raise ModelError(f"has the shape {list(own[name])}, --input-shape gives {list(shape)}", where=name)
+    return integer_graph(model, operations, path.stem)
 
 
 def translate(model: Model, name: str) -> onnx.ModelProto:
