@@ -40,7 +40,6 @@ LIMITS = {
 ACTIVATIONS = {
     "RELU": tflite.ActivationFunctionType.RELU,
     "RELU6": tflite.ActivationFunctionType.RELU6,
-    "RELU_N1_TO_1": tflite.ActivationFunctionType.RELU_N1_TO_1,
 }
 
 
