@@ -59,4 +59,3 @@ def random_rows(graph: Graph) -> dict[str, Array]:
         assert isinstance(type, TensorType)
         rows[given.name] = rng.integers(type.low, type.high + 1, (RANDOM_ROWS, *given.model_shape))
     return rows
-

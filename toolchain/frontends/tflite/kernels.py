@@ -74,7 +74,9 @@ def integer_weights(step: Step, index: int) -> NDArray[np.int64]:
     """The file's weights without their zero point."""
     tensor = step.tensor(index)
     if tensor.data is None or tensor.quantization is None or tensor.element not in TYPES:
-        raise UnsupportedOperator(f"{tensor.where} holds {tensor.element}, constant int8 or uint8 weights are supported")
+        raise UnsupportedOperator(
+            f"{tensor.where} holds {tensor.element}, constant int8 or uint8 weights are supported"
+        )
     array: NDArray[np.int64] = tensor.data.astype(np.int64) - along(tensor.quantization.zero_points, tensor)
     return array
 
