@@ -1,12 +1,18 @@
 """Quantized TFLite operators against LiteRT's reference kernels: the same integers, on random files of one operator."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.frontends.tflite_files import Network
-from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.compiler import compile_model
+from toolchain.errors import ConfigurationError, ModelError, UnsupportedOperator
 from toolchain.frontends import read_graph
+from toolchain.ir.text import to_text
+from toolchain.project import load
 from toolchain.simulation.simulator import Simulator
+from toolchain.verification.csim import verify_hls
 
 SEEDS = range(12)
 ROWS = 24
@@ -170,8 +176,8 @@ def other_scale(case):
 
 
 OPERATORS = [
-    convolution, depthwise, matrix, addition, addition_to_itself, average, maximum, softmax, relu, concatenation, padding,
-    other_scale,
+    convolution, depthwise, matrix, addition, addition_to_itself, average, maximum, softmax, relu, concatenation,
+    padding, other_scale,
 ]  # fmt: skip
 
 
@@ -208,3 +214,134 @@ def test_integers_of_the_reference_kernels(make, element, tmp_path):
             scale, zero = details["quantization"]
             real = (wanted.astype(np.int64) - zero) * np.float64(np.float32(scale))
             assert np.array_equal(simulator.predict(named), real), f"seed {seed}"
+
+
+def picture_network(case, real=False):
+    """Convolutions, a residual addition, a pooling, a matrix, a softmax; with `real` ends it takes and gives floats."""
+    net = case.network
+    x, a, b = (case.activation(1, 6, 6, n, scale=s, zero=z) for n, s, z in ((3, 0.02, 5), (4, 0.5, -100), (4, 0.7, 3)))
+    total = case.activation(1, 6, 6, 4, scale=0.9, zero=-128)
+    mean, flat = (case.activation(*shape, scale=0.9, zero=-128) for shape in ((1, 1, 1, 4), (1, 4)))
+    scores, y = case.activation(1, 5, scale=0.3, zero=9), case.activation(1, 5, scale=1 / 256, zero=-128)
+    strides = {**CONVOLUTION, "StrideH": 1, "StrideW": 1}
+    first, second = case.weights((4, 3, 3, 3), 0, True), case.weights((1, 3, 3, 4), 3, True)
+    last = case.weights((5, 4), 0, False)
+    net.operator("CONV_2D", [x, first, case.bias(4, x, first)], [a], "Conv2D", 3, FusedActivationFunction=1, **strides)
+    fields = {**strides, "DepthMultiplier": 1}
+    net.operator("DEPTHWISE_CONV_2D", [a, second, case.bias(4, a, second)], [b], "DepthwiseConv2D", 3, **fields)
+    net.operator("ADD", [a, b], [total], "Add", 2, FusedActivationFunction=1)
+    fields = {"FilterHeight": 6, "FilterWidth": 6, "StrideH": 6, "StrideW": 6, "Padding": 1}
+    net.operator("AVERAGE_POOL_2D", [total], [mean], "Pool2D", 2, **fields)
+    net.operator("RESHAPE", [mean, net.constant(np.int32([1, 4]))], [flat], "Reshape")
+    net.operator("FULLY_CONNECTED", [flat, last, case.bias(5, flat, last)], [scores], "FullyConnected", 4)
+    net.operator("SOFTMAX", [scores], [y], "Softmax", 2, Beta=1.0)
+    if not real:
+        return [x], [y]
+    given, result = net.tensor((1, 6, 6, 3), name="picture"), net.tensor((1, 5), name="probabilities")
+    net.operator("QUANTIZE", [given], [x], "Quantize")
+    net.operator("DEQUANTIZE", [y], [result], "Dequantize", 2)
+    net.operators.insert(0, net.operators.pop(-2))
+    return [given], [result]
+
+
+def test_real_ends(tmp_path):
+    """QUANTIZE at the input and DEQUANTIZE at the output are where numbers enter and leave."""
+    case = Case(3, "int8")
+    path = case.files(tmp_path / "m.tflite", *picture_network(case, real=True))
+    rows = case.rng.normal(0, 2, (40, 6, 6, 3)).astype(np.float32)
+    rows.ravel()[:512] = (np.arange(512) - 256 + 0.5) * np.float32(0.02)  # ties
+    wanted, _ = litert(path, [rows])
+    graph = read_graph(path)
+    assert ([i.name for i in graph.inputs], [o.name for o in graph.outputs]) == (["picture"], ["probabilities"])
+    assert np.array_equal(Simulator(graph).predict(rows), wanted.astype(np.float64))
+
+
+@pytest.mark.csim
+@pytest.mark.slow
+def test_a_project_gives_the_integers_of_the_model(tmp_path):
+    """From the file to C++: no calibration, every engine, real numbers in and out."""
+    case = Case(1, "int8")
+    path = case.files(tmp_path / "m.tflite", *picture_network(case))
+    rows = case.rng.integers(-128, 128, (20, 6, 6, 3)).astype(np.int8)
+    wanted, _ = litert(path, [rows])
+    project = compile_model(path, tmp_path / "project", board="pynq-z2")
+    loaded = load(tmp_path / "project")
+    for engine in ("fast", "reference"):
+        simulator = Simulator(loaded.graph, engine)
+        assert np.array_equal(simulator.predict_raw(rows), wanted)
+        assert np.array_equal(simulator.predict((rows - 5.0) * np.float32(0.02)), (wanted + 128.0) / 256)
+    assert to_text(loaded.graph) == to_text(project.graph)
+    assert verify_hls(loaded, {loaded.graph.inputs[0].name: rows}).values > 0
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"weight_bits": 6}, "weight_bits: the model brings its own quantization"),
+    ({"activation_bits": 8}, "activation_bits"),
+    ({"pack": "dct"}, "pack = dct would change the model's own integers"),
+    ({"budget": "8x"}, "--budget"),
+    ({"weight_memory": "loaded"}, "--weight-memory loaded"),
+    ({"config": {"layers": {"t9": {"weight": "fixed<8,2>"}}}}, "'weight'"),
+], ids=str)  # fmt: skip
+def test_options_that_would_change_integers_are_refused(options, text, tmp_path):
+    case = Case(1, "int8")
+    path = case.files(tmp_path / "m.tflite", *convolution(case))
+    if "config" in options:
+        layer = next(node.layer for node in read_graph(path).nodes if "/" not in node.name)
+        options = {"config": {"layers": {layer: {"weight": "fixed<8,2>"}}}}
+    with pytest.raises(ConfigurationError, match=text):
+        compile_model(path, tmp_path / "project", **options)
+    assert not (tmp_path / "project").exists()
+
+
+def other(network, index, **fields):
+    """The network with other fields of a tensor."""
+    keys = ("name", "shape", "element", "data", "quantization", "signature")
+    network.tensors[index] = tuple(fields.get(k, v) for k, v in zip(keys, network.tensors[index], strict=True))
+
+
+@pytest.mark.parametrize(("make", "index", "fields", "text"), [
+    (maximum, 1, {"quantization": ([0.5], [0], 0)}, "equal ones are supported"),
+    (softmax, 1, {"quantization": ([0.5], [-128], 0)}, "a softmax has scale 1/256"),
+    (addition, 0, {"quantization": ([0.5], [300], 0)}, "zero point 300"),
+    (addition, 0, {"element": "int16"}, "int8 and uint8 are supported"),
+    (addition, 0, {"quantization": None}, "int8 and uint8 are supported"),
+    (matrix, 2, {"data": None}, "constant int8 or uint8 weights"),
+    (padding, 2, {"data": np.int32([[1, 0], [1, 2], [0, 1], [0, 0]])}, "reach into the batch"),
+], ids=["scales", "softmax", "zero", "int16", "bare", "weights", "batch"])  # fmt: skip
+def test_refused(make, index, fields, text, tmp_path):
+    case = Case(2, "int8")
+    ends = make(case)
+    other(case.network, index, **fields)
+    with pytest.raises(ModelError, match=text):
+        read_graph(case.files(tmp_path / "m.tflite", *ends))
+
+
+def test_unsupported_operators_are_listed(tmp_path):
+    case = Case(2, "int8")
+    x, a, y = (case.activation(1, 4) for _ in range(3))
+    case.network.operator("CUMSUM", [x, case.network.constant(np.int32(1))], [a], "Cumsum")
+    case.network.operator("CUMSUM", [x, case.network.constant(np.int32(1))], [y], "Cumsum")
+    with pytest.raises(UnsupportedOperator, match=r"CUMSUM 0 't1'.*CUMSUM 1 't2'"):
+        read_graph(case.files(tmp_path / "m.tflite", [x], [a, y]))
+
+
+DATA = Path(__file__).parents[3] / "shared/data"
+
+
+@pytest.mark.optional
+@pytest.mark.parametrize("name", [
+    "mlperf_tiny/kws_dscnn_int8", "mlperf_tiny/ic_resnet8_int8", "mlperf_tiny/vww_mobilenetv1_025_int8",
+    "mlperf_tiny/ad01_autoencoder_int8", "imagenet/mobilenet_v1_0.5_160_quant",
+    "imagenet/mobilenet_v2_1.0_224_quant",
+])  # fmt: skip
+def test_real_networks(name):
+    """On random pictures: what is exact on these is exact on all."""
+    path = DATA / f"{name}.tflite"
+    if not path.is_file():
+        pytest.skip("the shared models are not here")
+    graph = read_graph(path)
+    low, high = RANGES["uint8" if "quant" in name else "int8"]
+    rng = np.random.default_rng(5)
+    rows = rng.integers(low, high + 1, (4, *graph.inputs[0].model_shape)).astype(np.uint8 if low == 0 else np.int8)
+    wanted, _ = litert(path, [rows])
+    assert np.array_equal(Simulator(graph).predict_raw(rows), wanted)

@@ -53,7 +53,8 @@ class AveragePool(Operator):
 
     def _rounded(self, total: int, divisor: int) -> int:
         assert self.extra is not None
-        return (((total - self._is_tie_down(total, divisor)) << self.extra + 1) + divisor) // (2 * divisor)
+        total -= int(self._is_tie_down(total, divisor))
+        return ((total << self.extra + 1) + divisor) // (2 * divisor)
 
     def _is_tie_down(self, totals: Any, divisors: Any) -> Any:
         """Where a half may go down: a sum less 1 gives then what is wanted, since no other quotient changes by it."""

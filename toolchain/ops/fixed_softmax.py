@@ -99,15 +99,16 @@ class FixedSoftmax(Operator):
         yield Sample(cls(Constant([LARGEST])), (TensorType.of((1,), FixedType(8, 8)),))
 
 
-def product(a: Array, b: Array) -> Array:
+def product(a: Array, b: Array | int) -> Array:
     """a * b * 2**-31, half up."""
-    return np.asarray((a * b + (1 << (FRACTION - 1))) >> FRACTION)
+    sums: Array = a * b + (1 << (FRACTION - 1))
+    return np.asarray(sums >> FRACTION)
 
 
 def reciprocal(a: Array) -> Array:
     """1 / (1 + a) for a in [0, 1), 31 fraction bits each: Newton-Raphson from 48/17 - 32/17 d with d = (1 + a) / 2."""
     half = (a + LARGEST + 1) >> 1
-    x = _constant(48 / 17, 29) + product(half, np.int64(_constant(-32 / 17, 29)))
+    x = _constant(48 / 17, 29) + product(half, _constant(-32 / 17, 29))
     for _ in range(STEPS):
         rest = (1 << 29) - product(half, x)
         x = x + _saturated(product(x, rest) << 2)

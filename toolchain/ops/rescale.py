@@ -148,10 +148,10 @@ class Rescale(Operator):
                 shifts = rng.integers(-12, 3, channels)
                 width, signed = int(rng.integers(2, 24)), bool(rng.integers(2))
                 given = TensorType.of((3, 2, size), FixedType(width, width, signed))
-                clip = (-100, 101) if rng.integers(2) else (None, None)
+                low, high = (-100, 101) if rng.integers(2) else (None, None)
                 offset, before = int(rng.integers(-9, 9)), int(rng.integers(0, 3))
-                factors = Constant(multipliers), Constant(shifts)
-                yield Sample(cls(*factors, *clip, offset, before, rounding), (given,))
+                operator = cls(Constant(multipliers), Constant(shifts), low, high, offset, before, rounding)
+                yield Sample(operator, (given,))
             # Ties: halves after the first product, and after the shift behind it.
             given = TensorType.of((2, 8), FixedType(8, 8))
             yield Sample(cls(Constant([1 << 30]), Constant([-3]), rounding=rounding), (given,))
