@@ -19,8 +19,8 @@ template <class C>
 typename C::output_t rescale_value(typename C::input_t value, int multiplier, int left, int right) {
     DCT_HLS(inline)
     typedef typename C::wide_t wide;
-    const typename C::shifted_t shifted = typename C::shifted_t(value) << left;
-    const wide product = wide(shifted * ap_int<32>(multiplier));
+    // Shifted behind the multiplier, which is the narrower for it.
+    const wide product = wide(typename C::signed_t(value) * ap_int<32>(multiplier)) << left;
     wide y;
     if (C::ROUNDING == ROUNDING_DOUBLE) {
         // Half up first, then half away from zero.

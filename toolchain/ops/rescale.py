@@ -112,19 +112,19 @@ class Rescale(Operator):
         (given,) = inputs
         lanes, channels = folding.lanes, len(self.multipliers.array)
         left, right = int(self._left.max()), int(self._right.max())
-        shifted = given.width + (not given.signed) + left
+        factor = given.width + (not given.signed)
         # Bits for the half that rounding adds, the offset, and the limits.
-        wide = max(shifted + FRACTION, FRACTION + right, output.width, abs(self.offset).bit_length()) + 3
+        wide = max(factor + left + FRACTION, FRACTION + right, output.width, abs(self.offset).bit_length()) + 3
         config: dict[str, int | str] = {
             "OFFSET": self.offset,
             "LOW": output.low if self.low is None else self.low,
             "HIGH": output.high if self.high is None else self.high,
             "ROUNDING": list(ScaleRounding).index(self.rounding),
-            "shifted_t": f"ap_int<{shifted}>",
+            "signed_t": f"ap_int<{factor}>",
             "wide_t": f"ap_int<{wide}>",
         }
         powers = all(int(m) & (int(m) - 1) == 0 for m in self.multipliers.array)
-        cost = Cost(() if powers else ((lanes, shifted, FRACTION + 1),), lut=lanes * 3 * (shifted + FRACTION))
+        cost = Cost(() if powers else ((lanes, factor, FRACTION + 1),), lut=lanes * 3 * (factor + FRACTION))
         if channels == 1:
             config |= {"MULTIPLIER": int(self.multipliers.array[0]), "LEFT": left, "RIGHT": right}
             return [elementwise("rescale", inputs, output, folding, config, cost=cost)]
