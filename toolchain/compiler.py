@@ -31,6 +31,7 @@ from toolchain.passes import pipeline
 from toolchain.progress import Progress, no_progress
 from toolchain.project import REPORT, Project, check_target, sealed, store_program, write_project
 from toolchain.quantization.budget import Budget, Packing, lower_packed
+from toolchain.quantization.carried import is_program, keep_integers, random_rows
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
 from toolchain.quantization.loading import for_loading
 from toolchain.report.build import Design, build_report
@@ -99,13 +100,17 @@ def compile_model(
     report("reading the model", 0, 1)
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
     check_layers(chosen, real)
-    if chosen.weight_memory == "loaded":
+    is_quantized = is_program(real)
+    if not is_quantized and chosen.weight_memory == "loaded":
         chosen = for_loading(chosen, real)
-    data = calibration_data(real, calibrate)
+    data = random_rows(real) if is_quantized and calibrate is None else calibration_data(real, calibrate)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
 
     def designed(configuration: Configuration) -> tuple[Packing, Design]:
-        packing = lower_packed(real, data, configuration, container_size, allowed, report)
+        if is_quantized:
+            packing, configuration = keep_integers(real, configuration, allowed)
+        else:
+            packing = lower_packed(real, data, configuration, container_size, allowed, report)
         graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
         report("choosing hardware", 0, 1)
         return packing, make_design(graph, the_board, clock, configuration, interval)

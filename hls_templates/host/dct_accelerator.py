@@ -66,6 +66,8 @@ class Terminal:
         self.element = np.dtype("<{}{}".format("i" if self.signed else "u", self.lane_bits // 8))
         self.raw_type = np.dtype(np.int64 if self.signed or self.width < 64 else np.uint64)
         self.fraction = self._fractions(entry["fraction"])
+        self.scale = None if entry["scale"] is None else np.float32(entry["scale"])
+        self.zero_point = int(entry["zero_point"])
         self.low = -(1 << (self.width - 1)) if self.signed else 0
         self.high = (1 << (self.width - int(self.signed))) - 1
 
@@ -110,7 +112,10 @@ class Terminal:
         return array.astype(self.raw_type)
 
     def quantize(self, values: np.ndarray) -> np.ndarray:
-        """saturate(floor(x * 2**fraction + 1/2)), as if computed exactly. Refuses NaN and infinity."""
+        """saturate(floor(x * 2**fraction + 1/2)), as if computed exactly. Refuses NaN and infinity.
+
+        With a scale, saturate(round(x / scale) + zero_point) of a float32 quotient, half away from zero.
+        """
         real = np.asarray(values).astype(np.float64)
         finite = np.isfinite(real)
         if not finite.all():
@@ -118,9 +123,13 @@ class Terminal:
             raise AcceleratorError(f"input {self.name!r}: holds NaN or infinity at {first}. Clean the data first.")
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             # Infinite for what saturates in any case. Adding 1/2 could round across a tie; the remainder is exact.
-            scaled = np.ldexp(real, self.fraction)
-            floor = np.floor(scaled)
-            nearest = np.asarray(floor + (scaled - floor >= 0.5))
+            if self.scale is not None:
+                quotients = (real.astype(np.float32) / self.scale).astype(np.float64)
+                nearest = np.copysign(np.floor(np.abs(quotients) + 0.5), quotients) + self.zero_point
+            else:
+                scaled = np.ldexp(real, self.fraction)
+                floor = np.floor(scaled)
+                nearest = np.asarray(floor + (scaled - floor >= 0.5))
         above = nearest >= 2.0 ** (self.width - int(self.signed))
         below = nearest < float(self.low)
         result = np.where(above | below, 0.0, nearest).astype(self.raw_type)
@@ -129,7 +138,12 @@ class Terminal:
         return result
 
     def dequantize(self, raw: np.ndarray) -> np.ndarray:
-        """raw * 2**-fraction as float64. Refuses what float64 does not hold exactly: more than 53 significant bits."""
+        """raw * 2**-fraction as float64. Refuses what float64 does not hold exactly: more than 53 significant bits.
+
+        With a scale, (raw - zero_point) * scale.
+        """
+        if self.scale is not None:
+            return np.asarray((raw.astype(np.int64) - self.zero_point) * np.float64(self.scale))
         # Two halves that float64 holds; their sum is exact when taking one off leaves the other.
         upper = (raw >> self.raw_type.type(32)).astype(np.float64) * 2.0**32
         lower = (raw & self.raw_type.type(0xFFFFFFFF)).astype(np.float64)

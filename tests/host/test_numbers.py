@@ -10,7 +10,7 @@ import pytest
 
 from tests.host.hardware import COMPILERS, HERE
 from toolchain.errors import InputError
-from toolchain.ir import FixedType
+from toolchain.ir import FixedType, Meaning, TensorType
 from toolchain.ir import fixed as arithmetic
 from toolchain.ops.quantize import Quantize
 from toolchain.resources import folder
@@ -77,7 +77,7 @@ def cases(width: int, signed: bool, fraction: int) -> np.ndarray:
     return everything[np.isfinite(everything)]
 
 
-def terminal_of(driver, width, signed, fraction, shape=(1,), order=None):
+def terminal_of(driver, width, signed, fraction, shape=(1,), order=None, scale=None, zero_point=0):
     lane_bits = next(bits for bits in (8, 16, 32, 64) if width <= bits)
     sizes, strides = order or ((1,) * (5 - len(shape)) + shape, None)
     if strides is None:
@@ -93,6 +93,8 @@ def terminal_of(driver, width, signed, fraction, shape=(1,), order=None):
             "width": width,
             "signed": signed,
             "fraction": fraction,
+            "scale": scale,
+            "zero_point": zero_point,
             "shape": list(shape),
             "stream_shape": list(sizes),
             "strides": list(strides),
@@ -174,7 +176,7 @@ def test_c_quantizes_as_the_toolchain(compiler, runner, tmp_path):
     subprocess.run([compiler, "-std=c99", "-O2", f"-I{HOST / 'c'}", *sources, "-lm", "-o", program], check=True)
     for width, signed, fraction in TYPES:
         values = np.concatenate([cases(width, signed, fraction), [np.nan, np.inf, -np.inf]])
-        data = struct.pack("<qqq", width, signed, fraction) + values.astype("<f8").tobytes()
+        data = struct.pack("<qqqqd", width, signed, fraction, 0, 0.0) + values.astype("<f8").tobytes()
         answer = subprocess.run([*runner, program], input=data, capture_output=True, check=True).stdout
         status, raw, back_status, _ = np.frombuffer(answer, "<i8").reshape(-1, 4).T
         scaled = np.frombuffer(answer, "<f8").reshape(-1, 4)[:, 3]
@@ -190,3 +192,45 @@ def test_c_quantizes_as_the_toolchain(compiler, runner, tmp_path):
                 assert code == 11  # ACCELERATOR_INEXACT
             else:
                 assert (code, real) == (0, exact)
+
+
+SCALES = [(np.float32(0.5847029), 83, True), (np.float32(1 / 255), -128, True), (np.float32(0.0078125), 128, False)]
+"""Scale, zero point and sign of inputs of quantized models, 8 bits."""
+
+
+def scaled_cases(scale: np.float32) -> np.ndarray:
+    """Quotients at ties, one ulp beside them, far outside, and anything."""
+    ties = np.float32(np.arange(-300, 300) + 0.5) * scale
+    near = np.concatenate([np.nextafter(ties, np.float32(side)) for side in (-np.inf, np.inf)])
+    drawn = np.random.default_rng(9).normal(0, 100, 500) * float(scale)
+    return np.concatenate([ties, near, [0.0, -0.0, 1e-45, 3e38, -3e38, 1e300], drawn]).astype(np.float64)
+
+
+@pytest.mark.parametrize(("scale", "zero_point", "signed"), SCALES)
+def test_python_enters_and_leaves_by_a_scale_as_the_toolchain(driver, scale, zero_point, signed):
+    type, meaning = FixedType(8, 8, signed), Meaning(float(scale), zero_point)
+    terminal = terminal_of(driver, 8, signed, 0, scale=meaning.scale, zero_point=zero_point)
+    values = scaled_cases(scale).reshape(-1, 1)
+    assert np.array_equal(terminal.raw(values), Quantize(type, meaning).evaluate(values))
+    raw = np.arange(type.low, type.high + 1).reshape(-1, 1)
+    expected = TensorType((1,), 8, signed, (0,), type.low, type.high, meaning).real(raw)
+    assert np.array_equal(terminal.dequantize(raw), expected)
+
+
+@pytest.mark.csim
+@pytest.mark.parametrize(("compiler", "runner"), COMPILERS)
+def test_c_enters_and_leaves_by_a_scale_as_the_toolchain(compiler, runner, tmp_path):
+    program = tmp_path / "vectors"
+    sources = (HERE / "vectors.c", HOST / "c/numbers.c")
+    subprocess.run([compiler, "-std=c99", "-O2", f"-I{HOST / 'c'}", *sources, "-lm", "-o", program], check=True)
+    for scale, zero_point, signed in SCALES:
+        type, meaning = FixedType(8, 8, signed), Meaning(float(scale), zero_point)
+        values = scaled_cases(scale)
+        data = struct.pack("<qqqqd", 8, signed, 0, zero_point, meaning.scale) + values.astype("<f8").tobytes()
+        answer = subprocess.run([*runner, program], input=data, capture_output=True, check=True).stdout
+        status, raw, back_status, _ = np.frombuffer(answer, "<i8").reshape(-1, 4).T
+        assert not status.any()
+        assert not back_status.any()
+        assert np.array_equal(raw, Quantize(type, meaning).evaluate(values))
+        expected = TensorType((1,), 8, signed, (0,), type.low, type.high, meaning).real(raw)
+        assert np.array_equal(np.frombuffer(answer, "<f8").reshape(-1, 4)[:, 3], expected)

@@ -42,7 +42,7 @@ IGNORED = ("-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-Wno-uninitializ
 class Entry(Quantize):
     """Where integers of any type enter, those with several binary points too; the type's modes have no meaning."""
 
-    given: TensorType
+    given: TensorType | None = None
 
     def infer(self, inputs):
         return self.given
@@ -79,7 +79,7 @@ def program(name: str, operator: Operator, types: Sequence[TensorType], *behind:
     """A graph of one operator, its inputs x0, x1, ... entering as integers, with unary operators behind it."""
     inputs = tuple(Input(f"x{k}", RealType(t.shape), tuple(range(len(t.shape)))) for k, t in enumerate(types))
     nodes = [
-        Node(f"x{k}/quantize", Entry(FixedType(t.width, t.width, t.signed), t), (f"x{k}",), f"x{k}")
+        Node(f"x{k}/quantize", Entry(FixedType(t.width, t.width, t.signed), given=t), (f"x{k}",), f"x{k}")
         for k, t in enumerate(types)
     ]
     nodes.append(Node("y", operator, tuple(f"x{k}/quantize" for k in range(len(types))), "y"))

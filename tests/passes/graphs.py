@@ -53,7 +53,7 @@ class Builder:
         self.types[name] = RealType(shape)
         if given is None:
             return name
-        return self.add(Entry(FixedType(given.width, given.width, given.signed), given), name)
+        return self.add(Entry(FixedType(given.width, given.width, given.signed), given=given), name)
 
     def graph(self, *values: str) -> Graph:
         outputs = tuple(

@@ -59,6 +59,7 @@ def render_host(network: Network, board: Board, clock_mhz: float, build_id: int,
         "c_string": c_string,
         "comment": comment,
         "literal": _literal,
+        "float_literal": _float_literal,
     }
     files: Files = {DESCRIPTION: json.dumps(description, indent=1) + "\n"}
     source = folder("hls_templates") / "host"
@@ -117,6 +118,8 @@ def _terminal(terminal: Terminal) -> dict[str, Any]:
         "width": type.width,
         "signed": type.signed,
         "fraction": type.fractions[0] if type.is_scalar else list(type.fractions),
+        "scale": type.meaning.scale if type.meaning else None,
+        "zero_point": type.meaning.zero_point if type.meaning else 0,
         "range": [type.low, type.high],
         "shape": list(model_shape(terminal)),
         "stream_shape": list(terminal.sizes),
@@ -137,3 +140,8 @@ def model_shape(terminal: Terminal) -> tuple[int, ...]:
 def _literal(value: int) -> str:
     """A C constant of int64_t. The most negative number has no literal of its own."""
     return f"(INT64_C({value + 1}) - 1)" if value == -(1 << 63) else f"INT64_C({value})"
+
+
+def _float_literal(value: float) -> str:
+    """A C constant of a float32 number: ten digits tell it from every other."""
+    return f"{value:.9e}F"

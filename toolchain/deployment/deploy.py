@@ -18,7 +18,6 @@ from toolchain.deployment.remote import ANSWER_SECONDS, Access, Connection
 from toolchain.errors import BoardError, ConfigurationError, ModelError, ToolError
 from toolchain.hardware.board import load_board
 from toolchain.ir import Array, Graph, Input, TensorType
-from toolchain.ir.fixed import dequantize
 from toolchain.ops.quantize import Quantize
 from toolchain.progress import Progress, no_progress
 from toolchain.project import WEIGHTS, Project, load
@@ -238,7 +237,7 @@ def project_rows(project: Project) -> dict[str, Array]:
     rows, at = {}, 0
     for given, size in zip(project.graph.inputs, sizes, strict=True):
         raw = np.array([row[at : at + size] for row in table]).reshape(len(table), *given.model_shape)
-        rows[given.name] = dequantize(raw, entry_type(project.graph, given).fraction)
+        rows[given.name] = entry_type(project.graph, given).real(raw)
         at += size
     return rows
 

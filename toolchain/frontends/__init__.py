@@ -11,7 +11,7 @@ from toolchain.errors import ModelError
 from toolchain.ir import Graph
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5", ".json")
-LATER = {".tflite": "TFLite", ".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch"}
+LATER = {".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch"}
 
 
 def read_model(
@@ -21,7 +21,7 @@ def read_model(
 
     Raises ModelError (UnsafeModel, UnsupportedOperator) for everything that cannot be read.
     """
-    from toolchain.frontends import keras
+    from toolchain.frontends import keras, tflite
     from toolchain.frontends.onnx import load, normalize
 
     if not path.is_file():
@@ -37,13 +37,23 @@ def read_model(
         return normalize(keras.load(path, weights, input_shapes), input_shapes)
     if weights is not None:
         raise ModelError("--weights goes with a Keras model", where=path.name)
+    if suffix == ".tflite":
+        return normalize(tflite.load(path), input_shapes)
     return normalize(load(path), input_shapes)
 
 
 def read_graph(
     path: Path, weights: Path | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> Graph:
-    """A model file as a real-valued graph. One UnsupportedOperator lists everything that is not supported."""
+    """A model file as a real-valued graph, or as an integer program where the model brings its own quantization.
+
+    One UnsupportedOperator lists everything that is not supported.
+    """
+    from toolchain.frontends import tflite
     from toolchain.frontends.importer import Importer
 
+    if path.suffix.lower() == ".tflite" and path.is_file() and weights is None:
+        integers = tflite.load_integers(path, input_shapes)
+        if integers is not None:
+            return integers
     return Importer(read_model(path, weights, input_shapes), path.stem).run()

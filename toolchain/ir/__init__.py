@@ -3,7 +3,7 @@
 from toolchain.ir.constant import Array, Constant
 from toolchain.ir.fixed import FixedType, Overflow, Rounding
 from toolchain.ir.graph import Graph, Input, Node, Output
-from toolchain.ir.types import RealType, Shape, TensorType, Type
+from toolchain.ir.types import Meaning, RealType, Shape, TensorType, Type
 
 __all__ = [
     "Array",
@@ -11,6 +11,7 @@ __all__ = [
     "FixedType",
     "Graph",
     "Input",
+    "Meaning",
     "Node",
     "Output",
     "Overflow",

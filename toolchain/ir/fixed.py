@@ -244,20 +244,7 @@ def quantize(values: npt.ArrayLike, type: FixedType) -> IntegerArray:
     Raises:
         InputError: NaN or infinity, with the first index; or an element type that float64 does not contain.
     """
-    array = np.asarray(values)
-    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise InputError(
-            f"cannot quantize elements of type {array.dtype}",
-            fix="Give float32 or float64; integers enter the program as they are.",
-        )
-    real = array.astype(np.float64)
-    finite = np.isfinite(real)
-    if not finite.all():
-        index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise InputError(
-            f"NaN or infinity in the inputs: the first is {real[index]} at index {list(index)}",
-            fix="Remove or replace it; hardware has no number for it.",
-        )
+    real = _finite(values)
     with np.errstate(over="ignore", under="ignore"):
         # Exact but for magnitudes far above any limit (infinity, saturates) or far below 1/2 (zero either way).
         scaled = np.ldexp(real, type.fraction)
@@ -343,3 +330,33 @@ def _wrapped(raw: IntegerArray, type: FixedType) -> IntegerArray:
     bits = raw & ((1 << type.width) - 1)
     sign = 1 << (type.width - 1)
     return np.asarray((bits ^ sign) - sign) if type.signed else np.asarray(bits)
+
+
+def quantize_by_scale(values: npt.ArrayLike, type: FixedType, scale: float, zero_point: int) -> IntegerArray:
+    """``clip(round(x / scale) + zero_point, low, high)``, half away from zero, as LiteRT enters a quantized model.
+
+    The quotient is the float32 one of float32 numbers, which is not the exact one. Raises as `quantize` does.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        quotients = (_finite(values).astype(np.float32) / np.float32(scale)).astype(np.float64)
+        nearest = np.copysign(np.floor(np.abs(quotients) + 0.5), quotients) + zero_point
+    return np.asarray(np.clip(nearest, type.low, type.high)).astype(np.int64)
+
+
+def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Real inputs as float64. Raises InputError on NaN, infinity, and element types that float64 does not contain."""
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise InputError(
+            f"cannot quantize elements of type {array.dtype}",
+            fix="Give float32 or float64; integers enter the program as they are.",
+        )
+    real: npt.NDArray[np.float64] = array.astype(np.float64)
+    finite = np.isfinite(real)
+    if not finite.all():
+        index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise InputError(
+            f"NaN or infinity in the inputs: the first is {real[index]} at index {list(index)}",
+            fix="Remove or replace it; hardware has no number for it.",
+        )
+    return real

@@ -29,7 +29,7 @@ from toolchain.ir.constant import Constant
 from toolchain.ir.fixed import FixedType
 from toolchain.ir.graph import Graph, Input, Node, Output
 from toolchain.ir.tabulated import Tabulated
-from toolchain.ir.types import RealType, TensorType, Type
+from toolchain.ir.types import Meaning, RealType, TensorType, Type
 from toolchain.packing.packed import Coding, Packed
 
 _DECODER = json.JSONDecoder()
@@ -160,16 +160,18 @@ class _Reader:
         if match:
             self._at = match.end()
             return RealType(tuple(json.loads(match[1])))
-        match = re.compile(r"(u?fixed<[^>]*>)(\[[\d, ]*\]) in \[(-?\d+), (-?\d+)\]( points (\[[-\d, ]*\]))?").match(
-            self._line, self._at
-        )
+        match = re.compile(
+            r"(u?fixed<[^>]*>)(\[[\d, ]*\]) in \[(-?\d+), (-?\d+)\]"
+            r"( points (\[[-\d, ]*\]))?( scale (\S+) zero (-?\d+))?"
+        ).match(self._line, self._at)
         if not match:
             raise ValueError(f"no type at column {self._at + 1}")
         self._at = match.end()
         fixed = FixedType.parse(match[1])
         points = tuple(json.loads(match[6])) if match[6] else (fixed.fraction,)
         shape = tuple(json.loads(match[2]))
-        return TensorType(shape, fixed.width, fixed.signed, points, int(match[3]), int(match[4]))
+        meaning = Meaning(float(match[8]), int(match[9])) if match[7] else None
+        return TensorType(shape, fixed.width, fixed.signed, points, int(match[3]), int(match[4]), meaning)
 
     def node(self) -> tuple[Node, str]:
         from toolchain.ops import OPERATORS

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from toolchain.errors import PassError
-from toolchain.ir.fixed import FixedType
+from toolchain.ir.constant import Array
+from toolchain.ir.fixed import FixedType, dequantize
 
 Shape = tuple[int, ...]
 
@@ -33,12 +36,24 @@ class RealType:
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What the integers of a model that brings its own quantization mean: scale * (r - zero_point).
+
+    `scale` is a float32 number.
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
 class TensorType:
-    """A tensor of integers: raw integer r means r * 2**-fraction.
+    """A tensor of integers: raw integer r means r * 2**-fraction, or what `meaning` says.
 
     `shape` leaves out the batch dimension and is channels-last. `fractions` holds one number of fraction bits for the
     whole tensor or one for each entry of the last axis. `low` and `high` are the raw range that values are known to
-    stay in; it may be tighter than the type.
+    stay in; it may be tighter than the type. With a `meaning`, which matters where values enter and leave the program,
+    the binary point is 0.
     """
 
     shape: Shape
@@ -47,8 +62,11 @@ class TensorType:
     fractions: tuple[int, ...]
     low: int
     high: int
+    meaning: Meaning | None = None
 
     def __post_init__(self) -> None:
+        if self.meaning is not None and self.fractions != (0,):
+            raise PassError(f"binary points {self.fractions} beside a scale")
         if len(self.fractions) not in (1, self.shape[-1] if self.shape else 1):
             raise PassError(f"{len(self.fractions)} binary points for a tensor of shape {self.shape}")
         if len(self.fractions) > 1 and len(set(self.fractions)) == 1:
@@ -89,6 +107,12 @@ class TensorType:
             raise PassError(f"a single binary point is needed, the tensor has {sorted(set(self.fractions))}")
         return self.fractions[0]
 
+    def real(self, raw: Array) -> Array:
+        """What raw integers mean, float64. Raises InputError when float64 cannot hold one exactly."""
+        if self.meaning is None:
+            return dequantize(raw, self.fraction)
+        return np.asarray((raw - self.meaning.zero_point) * np.float64(self.meaning.scale))
+
     @property
     def magnitude(self) -> int:
         """Largest absolute raw value."""
@@ -106,6 +130,8 @@ class TensorType:
 
     def __str__(self) -> str:
         points = "" if self.is_scalar else f" points {list(self.fractions)}"
+        if self.meaning is not None:
+            points = f" scale {self.meaning.scale!r} zero {self.meaning.zero_point}"
         return f"{self.format}{list(self.shape)} in [{self.low}, {self.high}]{points}"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolchain.codegen.kernel import Cost, Folding, Kernel, KernelArray, Port, Schedule, every, nest
+from toolchain.codegen.kernel import Cost, Folding, Kernel, KernelArray, Port, Schedule, every, integer_array, nest
 from toolchain.codegen.windows import sliding_window
 from toolchain.errors import PassError, UnsupportedOperator
 from toolchain.frontends.windows import import_window, windowed
@@ -30,12 +30,14 @@ class AveragePool(Operator):
     """y = sum of the window / divisor; padding counts as real zero.
 
     `divisors` has one entry for each output pixel (rows, columns), or (1, 1) for all. On integers the sum is exact and
-    y = floor(sum * 2**extra / divisor + 1/2), with `extra` more fraction bits than x; None for real numbers.
+    y = floor(sum * 2**extra / divisor + 1/2), with `extra` more fraction bits than x; None for real numbers. With a
+    `zero_point`, and extra 0, x + zero point are the model's own integers, and their mean is rounded half away from 0.
     """
 
     window: Window
     divisors: Constant
     extra: int | None = None
+    zero_point: int | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         rows, columns = self.window.output(inputs[0])
@@ -51,12 +53,21 @@ class AveragePool(Operator):
 
     def _rounded(self, total: int, divisor: int) -> int:
         assert self.extra is not None
+        total -= int(self._is_tie_down(total, divisor))
         return ((total << self.extra + 1) + divisor) // (2 * divisor)
+
+    def _is_tie_down(self, totals: Any, divisors: Any) -> Any:
+        """Where a half may go down: a sum less 1 gives then what is wanted, since no other quotient changes by it."""
+        if self.zero_point is None:
+            return 0
+        return (totals < -divisors * self.zero_point) & (divisors % 2 == 0)
 
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs
         if self.extra is None:
             raise PassError("a real average has no integer form, it must be lowered first")
+        if self.zero_point is not None and (self.extra or set(given.fractions) != {0}):
+            raise PassError("has a zero point beside fraction bits")
         low, high = self._sums(given)
         divisor = int(self.divisors.array.min())
         return TensorType.holding(
@@ -75,6 +86,7 @@ class AveragePool(Operator):
         divisors = self.divisors.array.astype(totals.dtype)[..., None]
         if self.extra is None:
             return np.asarray(totals / divisors)
+        totals = totals - self._is_tie_down(totals, divisors)
         return np.asarray((totals * 2 ** (self.extra + 1) + divisors) // (2 * divisors))
 
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
@@ -85,6 +97,8 @@ class AveragePool(Operator):
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         assert self.extra is not None
+        if self.zero_point is not None:
+            return None
         given = renderer.integer_type(node.inputs[0])
         if self.window.covers(given.shape):
             total = renderer.op("ReduceSum", inputs[0], renderer.axes(2, 3), keepdims=1)
@@ -119,6 +133,7 @@ class AveragePool(Operator):
         """
         assert self.extra is not None
         low, high = self._sums(given)
+        low -= self.zero_point is not None
         divisors = [int(n) for n in self.divisors.array.ravel()]
         largest = max(abs(low), abs(high), 1)
         shift = (8 * largest * max(divisors)).bit_length() + 1
@@ -130,6 +145,11 @@ class AveragePool(Operator):
                 raise PassError(f"no reciprocal of {n} is exact for sums in [{low}, {high}]")
         return np.array(multipliers, dtype=object), (1 << (shift - 1)) + delta, shift
 
+    def _tie_limits(self, lowest: int) -> Array:
+        """For each divisor the sum below which a half goes down; none lies below the lowest."""
+        divisors = self.divisors.array.ravel()
+        return np.where(divisors % 2 == 0, -divisors * (self.zero_point or 0), lowest)
+
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs
         lanes = folding.lanes
@@ -138,6 +158,7 @@ class AveragePool(Operator):
         if max(multipliers) > INT64_HIGH:
             raise PassError(f"needs a reciprocal of more than 64 bits for inputs of {given.width} bits")
         low, high = self._sums(given)
+        low -= self.zero_point is not None
         width, signed = needed_width(low, high)
         product = max(abs(low), abs(high)) * int(max(multipliers)) + rounding
         factor_bits = int(max(multipliers)).bit_length()
@@ -153,6 +174,8 @@ class AveragePool(Operator):
             "product_t": f"ap_int<{product.bit_length() + 1}>",
         }
         arrays = {"multipliers": KernelArray("long long", lambda: multipliers.astype(np.int64))}
+        if self.zero_point is not None:
+            arrays["below"] = integer_array(self._tie_limits(low))
         cost = Cost(((lanes, width, factor_bits),), ((blocks, lanes * width),), lut=lanes * width * 3)
         if self.window.covers(given.shape):
             count = given.shape[0] * given.shape[1]
@@ -198,6 +221,8 @@ class AveragePool(Operator):
             divisors = np.array([[window.taps]]) if counted else window.counts(shape)
             given = TensorType.of(shape, FixedType(int(rng.integers(2, 10)), 3, bool(rng.integers(2))))
             yield Sample(cls(window, Constant(divisors), int(rng.integers(0, 5))), (given,))
+            whole = TensorType.of(shape, FixedType(8, 8, False))
+            yield Sample(cls(window, Constant(divisors), 0, -int(rng.integers(90, 140))), (whole,))
 
 
 @importer("AveragePool")

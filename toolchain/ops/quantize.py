@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from toolchain.errors import InputError, PassError
-from toolchain.ir import Array, FixedType, Shape, TensorType, Type
+from toolchain.ir import Array, FixedType, Meaning, Shape, TensorType, Type
 from toolchain.ir import fixed as arithmetic
 from toolchain.ops.base import Operator, operator
 
@@ -15,9 +15,14 @@ from toolchain.ops.base import Operator, operator
 @operator
 @dataclass(frozen=True)
 class Quantize(Operator):
-    """r = sat(floor(x * 2**fraction + 1/2)), as if computed exactly. The host does it; hardware takes the integers."""
+    """r = sat(floor(x * 2**fraction + 1/2)), as if computed exactly. The host does it; hardware takes the integers.
+
+    With a `meaning`, r = sat(round(x / scale) + zero point), half away from zero, the quotient in float32 as LiteRT has
+    it.
+    """
 
     type: FixedType
+    meaning: Meaning | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
@@ -25,7 +30,7 @@ class Quantize(Operator):
     def infer(self, inputs: tuple[Type, ...]) -> Type:
         if isinstance(inputs[0], TensorType):
             raise PassError("Quantize takes real values")
-        return TensorType.of(inputs[0].shape, self.type)
+        return replace(TensorType.of(inputs[0].shape, self.type), meaning=self.meaning)
 
     def evaluate(self, *inputs: Array) -> Array:
         """Real numbers to int64. Integer arrays are raw already and are only checked.
@@ -34,6 +39,8 @@ class Quantize(Operator):
         """
         values = inputs[0]
         if values.dtype.kind not in "iub":
+            if self.meaning is not None:
+                return arithmetic.quantize_by_scale(values, self.type, self.meaning.scale, self.meaning.zero_point)
             return arithmetic.quantize(values, self.type)
         outside = (values < self.type.low) | (values > self.type.high)
         if outside.any():

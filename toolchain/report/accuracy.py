@@ -10,8 +10,7 @@ import onnxruntime
 
 from toolchain.errors import InputError
 from toolchain.frontends import read_model
-from toolchain.ir import Array, Graph
-from toolchain.ir.fixed import dequantize
+from toolchain.ir import Array, Graph, TensorType
 from toolchain.ops.quantize import Quantize
 from toolchain.progress import Progress
 from toolchain.project import load
@@ -50,9 +49,10 @@ def real_values(graph: Graph, name: str, values: Array) -> Array:
     """What an input's array means to the float model: integers are raw, in the program's format of that input."""
     if values.dtype.kind not in "iub":
         return values
-    entries = (node.operator for node in graph.consumers[name])
-    fraction = next(entry.type.fraction for entry in entries if isinstance(entry, Quantize))
-    return dequantize(values, fraction)
+    entry = next(node for node in graph.consumers[name] if isinstance(node.operator, Quantize))
+    type = graph.types[entry.name]
+    assert isinstance(type, TensorType)
+    return type.real(values)
 
 
 def run_float_model(

@@ -23,6 +23,7 @@ from toolchain.ops.linear import LinearOperator
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
+from toolchain.ops.rescale import Rescale
 from toolchain.ops.reshape import Reshape
 from toolchain.project import StoredProgram
 from toolchain.quantization.budget import Packing
@@ -85,7 +86,7 @@ def build_report(
 
 def _layer_nodes(graph: Graph) -> list[Node]:
     """One node for each line of the report: everything but entry, narrowing and reshaping."""
-    return [node for node in graph.nodes if not isinstance(node.operator, Quantize | Requantize | Reshape)]
+    return [node for node in graph.nodes if not isinstance(node.operator, Quantize | Requantize | Rescale | Reshape)]
 
 
 def _mean_code_length(stored: StoredProgram, weights: int) -> float:
@@ -115,7 +116,7 @@ def _layer(
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     type = graph.types[node.name]
     assert isinstance(type, TensorType)
-    narrowing = [r.name for r in graph.consumers[node.name] if isinstance(r.operator, Requantize)]
+    narrowing = [r.name for r in graph.consumers[node.name] if isinstance(r.operator, Requantize | Rescale)]
     sums = [name for name in narrowing if name == lowered.accumulators.get(node.name)]
     if sums and len(narrowing) == 1:  # the layer's own narrowing comes behind the accumulator that a user forced
         narrowing = [r.name for r in graph.consumers[sums[0]] if isinstance(r.operator, Requantize)]

@@ -17,6 +17,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Folding
 from toolchain.frontends.keras.layers import LAYERS
+from toolchain.frontends.tflite import INTEGER, TRANSLATIONS
 from toolchain.hardware.folding import options
 from toolchain.ir import Graph, Input, Node, TensorType
 from toolchain.ops import IMPORTERS, OPERATORS, Operator, Sample
@@ -51,6 +52,17 @@ refused, never ignored. `...` is a number or a name of the model.
 Layers of `.keras`, `.h5` and `.json` files. They become ONNX operators first, to which the table above applies.
 
 {keras}
+
+## TFLite
+
+Operators of networks of real numbers, which become ONNX operators first:
+
+{tflite}
+
+Operators of quantized networks (int8, uint8), which become operators of the program as they are; their integers are
+those of LiteRT's reference kernels ([numerics](numerics.md#quantized-tflite-models)):
+
+{tflite_integers}
 
 ## Operators of the program
 
@@ -260,6 +272,8 @@ def page() -> str:
     return PAGE.format(
         onnx="\n".join(onnx_table()),
         keras=", ".join(sorted(LAYERS)),
+        tflite=", ".join(sorted(TRANSLATIONS)),
+        tflite_integers=", ".join(sorted(INTEGER)),
         program="\n".join(program_table()),
         engines="\n".join(engines_table()),
         missing=", ".join(name for name in KNOWN.split() if name not in IMPORTERS),

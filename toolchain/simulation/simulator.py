@@ -9,7 +9,6 @@ import numpy as np
 
 from toolchain.errors import ConfigurationError, InputError
 from toolchain.ir import Array, Graph, Input, TensorType
-from toolchain.ir.fixed import dequantize
 from toolchain.simulation import reference
 from toolchain.simulation.fast import FastEngine
 from toolchain.simulation.reference import Observer
@@ -85,7 +84,7 @@ class Simulator:
         output = next(output for output in self.graph.outputs if output.name == name)
         type = self.graph.types[output.value]
         assert isinstance(type, TensorType)
-        return dequantize(raw, type.fraction)
+        return type.real(raw)
 
     def _runner(self, observed: bool) -> Callable[[Mapping[str, Array], Observer | None], dict[str, Array]]:
         """What runs a batch in the model's layout: the engine that was asked for, every node kept if `observed`."""

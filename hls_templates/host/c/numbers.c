@@ -47,9 +47,17 @@ accelerator_status accelerator_quantize(const accelerator_terminal* terminal, in
     if (!isfinite(value)) return ACCELERATOR_NOT_FINITE;
     /* Infinite for what saturates in any case. Adding 1/2 could round across a tie; the remainder
      * is exact, or so close to 1 that it stays above 1/2. */
-    scaled = ldexp(value, (int)fraction);
-    nearest = floor(scaled);
-    if (scaled - nearest >= 0.5) nearest += 1.0;
+    if (terminal->scale > 0.0F) {
+        const volatile float narrow = (float)value; /* no excess precision on any machine */
+        const volatile float quotient = narrow / terminal->scale;
+        const double size = quotient < 0.0F ? -(double)quotient : (double)quotient;
+        scaled = floor(size + 0.5);
+        nearest = (quotient < 0.0F ? -scaled : scaled) + (double)terminal->zero_point;
+    } else {
+        scaled = ldexp(value, (int)fraction);
+        nearest = floor(scaled);
+        if (scaled - nearest >= 0.5) nearest += 1.0;
+    }
     if (nearest >= limit)
         *raw = (int64_t)high;
     else if (terminal->is_signed)
@@ -67,6 +75,10 @@ accelerator_status accelerator_dequantize(const accelerator_terminal* terminal, 
                              ? (double)(raw - (int64_t)((uint64_t)raw & 0xffffffffU))
                              : (double)((uint64_t)raw >> 32) * 4294967296.0;
     const double mantissa = upper + lower;
+    if (terminal->scale > 0.0F) {
+        *value = (mantissa - (double)terminal->zero_point) * (double)terminal->scale;
+        return ACCELERATOR_OK;
+    }
     if (mantissa - upper != lower) return ACCELERATOR_INEXACT;
     *value = ldexp(mantissa, -(int)fraction);
     return ldexp(*value, (int)fraction) == mantissa ? ACCELERATOR_OK : ACCELERATOR_INEXACT;

@@ -2,7 +2,9 @@
  *
  * A raw integer r of a terminal means r * 2^-fraction. Real inputs are quantized as
  * saturate(floor(x * 2^fraction + 1/2)), as if computed exactly: bit for bit what the toolchain's
- * simulator does. Do not compile with -ffast-math. */
+ * simulator does. Where a terminal has a scale, r means (r - zero_point) * scale, and real inputs
+ * are quantized as saturate(round(x / scale) + zero_point), half away from zero, of a float
+ * quotient. Do not compile with -ffast-math. */
 #ifndef ACCELERATOR_NUMBERS_H
 #define ACCELERATOR_NUMBERS_H
 
@@ -27,6 +29,8 @@ typedef struct {
     uint32_t fraction_count;                /* 1, or as many as the last dimension of the stream */
     uint32_t sizes[ACCELERATOR_DIMENSIONS]; /* of the stream, the last one is the fastest */
     uint32_t strides[ACCELERATOR_DIMENSIONS]; /* in the model's own layout, in elements */
+    float scale;                              /* 0 where there are binary points in its place */
+    int32_t zero_point;                       /* the raw integer of 0 beside a scale */
 } accelerator_terminal;
 
 typedef enum {
@@ -56,7 +60,7 @@ uint32_t accelerator_frame_bytes(const accelerator_terminal* terminal);
 accelerator_status accelerator_quantize(const accelerator_terminal* terminal, int32_t fraction,
                                         double value, int64_t* raw);
 
-/* One number: raw * 2^-fraction. ACCELERATOR_INEXACT when a double cannot hold it. */
+/* One number, raw * 2^-fraction for example. ACCELERATOR_INEXACT when a double cannot hold it. */
 accelerator_status accelerator_dequantize(const accelerator_terminal* terminal, int32_t fraction,
                                           int64_t raw, double* value);
 
