@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.small import Model, rows
+from tests.streamed import streamed_only
 from tests.test_loaded_weights import changed, container_of
 from toolchain.codegen.hls import decimal_rows
 from toolchain.codegen.loaded import streams_of
 from toolchain.codegen.sparse import Nonzeros
 from toolchain.codegen.streamed import LATENCY, lane_steps
 from toolchain.compiler import compile_model, raw_frames
-from toolchain.hardware import folding, foldings
 from toolchain.ir import Constant
 from toolchain.packing import choice
 from toolchain.project import load, store_program
@@ -23,8 +23,6 @@ from toolchain.verification.lint import lint_hls
 
 SUBSTREAM = 60
 """Bytes, so that small layers have several."""
-CONSTANT = ("stem",)
-"""Layers that stay constants; the others are streamed where they can be."""
 SETTINGS = {
     "model": {"weight_memory": "streamed", "pack": "spatial"},
     "layers": {"stem": {"pack": "dct"}, "taps": {"pack": "dct"}},
@@ -43,22 +41,6 @@ def network(path):
     x = m.add("Gemm", m.add("Flatten", x, name="flat"), m.noise(144, 8), m.noise(8), name="scores")
     m.output(x)
     return m.save(path)
-
-
-def streamed_only(monkeypatch, most: int = 4):
-    """Streams what can be streamed, with as many decoders as possible up to `most`."""
-    everything = foldings.all_foldings
-
-    def chosen(node, types, output, execute, loaded=0, streams=None):
-        found = list(everything(node, types, output, execute, loaded, streams))
-        possible = [one for one in found if one.streamed and one.macs <= most]
-        if possible and node.layer not in CONSTANT:
-            decoders = max(one.macs for one in possible)
-            return [one for one in possible if one.macs == decoders]
-        return [one for one in found if not one.streamed]
-
-    monkeypatch.setattr(folding, "all_foldings", chosen)
-    monkeypatch.setattr("toolchain.hardware.resources.MASTERS", 100)
 
 
 @pytest.fixture(scope="module")

@@ -182,7 +182,10 @@ class Description:
                 )
             self.name, self.board, self.flow = str(content["name"]), str(content["board"]), str(content["flow"])
             self.build_id, self.loaded = int(content["build_id"]), bool(content["loaded"])
+            self.streamed = bool(content["streamed"])
             self.offsets = {str(name): int(one["offset"]) for name, one in content["registers"].items()}
+            self.pointers = [str(name) for name, one in content["registers"].items() if one["bits"] == 64]
+            """Registers that hold the address of the weights."""
             self.inputs = [Terminal(entry) for entry in content["inputs"]]
             self.outputs = [Terminal(entry) for entry in content["outputs"]]
         except OSError as error:
@@ -280,6 +283,10 @@ class Accelerator:
             begin = time.perf_counter()
             results = self.backend.call(part.stop - first, {name: data[part] for name, data in inputs.items()})
             self.seconds += time.perf_counter() - begin
+            if self.description.streamed and (status := int(self.backend.weight_status())):
+                raise AcceleratorError(
+                    f"the weights in memory are not those that were loaded (status {status}). Load them again."
+                )
             for name, data in results.items():
                 outputs[name][part] = data
         return {one.name: one.unpack(outputs[one.name]) for one in self.description.outputs}

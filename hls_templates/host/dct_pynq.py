@@ -77,6 +77,7 @@ class PynqBackend:
     def __init__(self, description: Description, image: str, timeout: float) -> None:
         self._description, self._timeout = description, timeout
         self._buffers: dict[str, Any] = {}
+        self._weights: Any = None
         self._hung = False
         try:
             import pynq
@@ -165,22 +166,32 @@ class PynqBackend:
         try:
             memory[:] = np.frombuffer(padded, dtype=np.uint8)
             memory.flush()
-            for name in ("weight_codes", "weight_raw"):
-                self._write64(name, int(memory.physical_address))
-            self._write("weight_bytes", len(data))
+            self._point(memory, len(data))
             self._write("load", 1)
             self._start(0)
             self._finish(time.monotonic() + self._timeout)
             self._write("load", 0)
-            return self.weight_status()
+            status = self.weight_status()
+            if self._description.streamed and not status:  # read again for every frame
+                memory, self._weights = self._weights, memory
+            return status
         finally:
-            memory.freebuffer()
+            if self._weights is not None:
+                self._point(self._weights, int(self._weights.nbytes))
+            if memory is not None:
+                memory.freebuffer()
+
+    def _point(self, memory: Any, length: int) -> None:
+        """Tells the accelerator where a weight container is."""
+        for name in self._description.pointers:
+            self._write64(name, int(memory.physical_address))
+        self._write("weight_bytes", length)
 
     def close(self) -> None:
         """Frees the buffers."""
-        for buffer in self._buffers.values():
+        for buffer in (*self._buffers.values(), *([] if self._weights is None else [self._weights])):
             buffer.freebuffer()
-        self._buffers = {}
+        self._buffers, self._weights = {}, None
 
     def _buffer(self, terminal: Terminal, frames: int) -> Any:
         """The first bytes of a terminal's buffer, which grows to the largest batch there was."""

@@ -39,6 +39,11 @@ class XrtBackend:
             raise AcceleratorError(f"{image}: XRT cannot open it: {error}") from None
         self._buffers: dict[str, Any] = {}
         self._first_scalar = len(description.terminals)  # the arguments before it are streams
+        # Pointers to the weights: two before length, command and status, those of further decoders behind.
+        count = len(description.pointers)
+        self._pointers = [self._first_scalar + 2 + (k if k < 2 else k + 3) for k in range(count)]
+        self._weights: dict[int, Any] = {}
+        self._weight_bytes = 0
 
     def _open(self, name: str) -> Any:
         return self._pyxrt.kernel(self._device, self._uuid, f"{name}:{{{name}_1}}")
@@ -81,23 +86,30 @@ class XrtBackend:
         """Gives the accelerator a weight container; returns its status."""
         padded = np.frombuffer(data + bytes(-len(data) % 4), dtype=np.uint8)
         run = self._prepared(0)
-        buffers = []
-        for argument in (self._first_scalar + 2, self._first_scalar + 3):
-            buffer = self._allocate(padded.nbytes, self._kernel.group_id(argument))
-            buffer.write(padded, 0)
-            buffer.sync(self._pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE, padded.nbytes, 0)
-            run.set_arg(argument, buffer)
-            buffers.append(buffer)
+        # Arguments may be linked to different memories: a buffer in each of these.
+        known: dict[int, Any] = {}
+        pointers = {}
+        for argument in self._pointers:
+            group = self._kernel.group_id(argument)
+            if group not in known:
+                known[group] = self._allocate(padded.nbytes, group)
+                known[group].write(padded, 0)
+                known[group].sync(self._pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE, padded.nbytes, 0)
+            pointers[argument] = known[group]
+            run.set_arg(argument, known[group])
         run.set_arg(self._first_scalar + 4, len(data))
         run.set_arg(self._first_scalar + 5, 1)
         run.start()
         self._wait(run, self._description.name)
         del run  # it holds the kernel's context
-        return self.weight_status()
+        status = self.weight_status()
+        if self._description.streamed and not status:  # read again for every frame
+            self._weights, self._weight_bytes = pointers, len(data)
+        return status
 
     def close(self) -> None:
         """Gives buffers and kernels back."""
-        self._buffers, self._movers, self._kernel = {}, {}, None
+        self._buffers, self._movers, self._kernel, self._weights = {}, {}, None, {}
 
     def _allocate(self, size: int, group: int) -> Any:
         return self._pyxrt.bo(self._device, size, self._pyxrt.bo.normal, group)
@@ -114,7 +126,9 @@ class XrtBackend:
         run = self._pyxrt.run(self._kernel)
         run.set_arg(self._first_scalar, frames)
         if self._description.loaded:
-            run.set_arg(self._first_scalar + 4, 0)
+            for argument, buffer in self._weights.items():
+                run.set_arg(argument, buffer)
+            run.set_arg(self._first_scalar + 4, self._weight_bytes)
             run.set_arg(self._first_scalar + 5, 0)
         return run
 

@@ -40,8 +40,8 @@ def network(inputs: int = 1, outputs: int = 2) -> Network:
 SIZES = {"one": (1, 1), "two outputs": (1, 2), "many": (9, 30)}
 
 
-def place(folder: Path, board: str, design: Network, loaded: bool = False) -> Path:
+def place(folder: Path, board: str, design: Network, decoders: int = 0) -> Path:
     """`hls/` with the flow's files, behind an IP export."""
-    write_files(folder, render_flow(design, BOARDS[board], BOARDS[board].clock_mhz, loaded))
+    write_files(folder, render_flow(design, BOARDS[board], BOARDS[board].clock_mhz, decoders))
     write_files(folder, {"vitis_hls/solution/impl/ip/component.xml": ""})
     return folder / "flow/system.tcl"

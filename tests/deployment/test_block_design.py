@@ -38,18 +38,18 @@ def simulate(
     return run(script, "vivado", folder, {"JOBS": "3", "RESUME": str(int(resume))}, answers)
 
 
-def design_of(done: Run, design: Network, loaded: bool) -> BlockDesign:
+def design_of(done: Run, design: Network, decoders: int) -> BlockDesign:
     bits = [{t.identifier: beat_bits(t) for t in ends} for ends in (design.inputs, design.outputs)]
-    return BlockDesign(accelerator("dct_toolchain:hls:tiny:1.0", *bits, loaded)).replay(done.calls)
+    return BlockDesign(accelerator("dct_toolchain:hls:tiny:1.0", *bits, decoders)).replay(done.calls)
 
 
 @pytest.mark.parametrize("board", PLACED)
-@pytest.mark.parametrize("loaded", [False, True])
-def test_block_design_of_every_board(tmp_path, board, loaded):
+@pytest.mark.parametrize("decoders", [0, 1, 5])
+def test_block_design_of_every_board(tmp_path, board, decoders):
     design = network()
-    done = simulate(place(tmp_path, board, design, loaded))
+    done = simulate(place(tmp_path, board, design, decoders))
     assert (done.status, done.errors, done.problems) == (0, "", ())
-    built = design_of(done, design, loaded)
+    built = design_of(done, design, decoders)
     assert built.problems == []
     assert built.is_valid
     found = {segment.split("/")[0]: place for segment, (place, _) in built.addresses.items()}

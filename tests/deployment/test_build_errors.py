@@ -222,9 +222,9 @@ def test_one_build_at_a_time(project, bench):
 @pytest.mark.parametrize(
     "content",
     ["{}", "[1", "[" * 100_000,
-     '{"name": "a b", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "loaded": 0}',
-     '{"name": "../x", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "loaded": false}',
-     '{"name": "x", "movers": [], "flow": "vivado", "board": "zcu104", "family": "zynq", "loaded": false}'],
+     '{"name": "a b", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "decoders": 0}',
+     '{"name": "../x", "movers": [], "flow": "vivado", "board": "pynq-z2", "family": "zynq", "decoders": 0}',
+     '{"name": "x", "movers": [], "flow": "vivado", "board": "zcu104", "family": "zynq", "decoders": 0}'],
 )  # fmt: skip
 def test_a_damaged_description_is_refused(project, bench, content):
     equip(bench, "vitis_hls")

@@ -18,9 +18,9 @@ from toolchain.codegen.flow import PROCESSORS, addresses, render_flow
 
 
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("loaded", [False, True])
-def test_files_of_every_board(board, loaded):
-    files = render_flow(network(), BOARDS[board], BOARDS[board].clock_mhz, loaded)
+@pytest.mark.parametrize("decoders", [0, 1, 5])
+def test_files_of_every_board(board, decoders):
+    files = render_flow(network(), BOARDS[board], BOARDS[board].clock_mhz, decoders)
     expected = {
         "vivado": {"system.tcl"},
         "kria": {"system.tcl", "overlay.dtso", "shell.json", "bitstream.bif"},
@@ -29,7 +29,7 @@ def test_files_of_every_board(board, loaded):
         "ip": set(),
     }
     assert set(files) == {f"flow/{name}" for name in expected[BOARDS[board].flow] | {"flow.json"}}
-    assert files == render_flow(network(), BOARDS[board], BOARDS[board].clock_mhz, loaded)
+    assert files == render_flow(network(), BOARDS[board], BOARDS[board].clock_mhz, decoders)
     assert not any(str(ROOT) in content for content in files.values())
     assert json.loads(files["flow/flow.json"])["flow"] == BOARDS[board].flow
 
@@ -104,10 +104,10 @@ def parse_link(text: str) -> tuple[list[tuple[str, str, str]], list[str]]:
 
 @pytest.mark.parametrize("board", LINKED)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("loaded", [False, True])
-def test_link_configuration(board, size, loaded):
+@pytest.mark.parametrize("decoders", [0, 1, 5])
+def test_link_configuration(board, size, decoders):
     design = network(*SIZES[size])
-    files = render_flow(design, BOARDS[board], BOARDS[board].clock_mhz, loaded)
+    files = render_flow(design, BOARDS[board], BOARDS[board].clock_mhz, decoders)
     entries, problems = parse_link(files["flow/link.cfg"])
     assert problems == []
     streams = sorted(value for _, key, value in entries if key == "stream_connect")
@@ -121,9 +121,9 @@ def test_link_configuration(board, size, loaded):
         assert any(key == "freqHz" for _, key, _ in entries)
         assert parse_link(files["flow/package.cfg"])[1] == []
     else:
-        assert len(banks) == len(expected) + (2 if loaded else 0)
+        assert len(banks) == len(expected) + (2 * decoders)
         assert {int(re.search(r"\d+", bank)[0]) for bank in banks} <= set(range(BOARDS[board].memories[0].banks))
-        assert not loaded or banks[-1] == banks[-2]
+        assert not decoders or banks[-1] == banks[-2]
     kernels = [value.split(":")[0] for _, key, value in entries if key == "nk"]
     assert kernels == ["tiny", *json.loads(files["flow/flow.json"])["movers"]]
 

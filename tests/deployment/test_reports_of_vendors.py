@@ -111,23 +111,23 @@ LOADED = HEADER + "".join(
 )
 
 
-@pytest.mark.parametrize(("text", "loaded"), [(HEADER, False), (LOADED, True)])
-def test_registers(tmp_path, text, loaded):
+@pytest.mark.parametrize(("text", "decoders"), [(HEADER, 0), (LOADED, 1)])
+def test_registers(tmp_path, text, decoders):
     path = tmp_path / "xvector_hw.h"
     path.write_text(text)
-    check_registers(path, loaded)
-    for one in registers(loaded):
+    check_registers(path, decoders)
+    for one in registers(decoders):
         place = f"ADDR_{one.name.upper()}_DATA"
         moved = "\n".join(
             f"#define XVECTOR_CONTROL_{place} 0x7c" if f"_{place} " in row else row for row in text.splitlines()
         )
         path.write_text(moved)
         with pytest.raises(ToolError, match=f"{one.name.upper()}_DATA lies at 0x7c, hosts expect it at"):
-            check_registers(path, loaded)
+            check_registers(path, decoders)
 
 
 def test_a_loaded_design_needs_all_its_registers(tmp_path):
     path = tmp_path / "xvector_hw.h"
     path.write_text(HEADER)
     with pytest.raises(ToolError, match="WEIGHT_CODES_DATA is missing"):
-        check_registers(path, True)
+        check_registers(path, 1)

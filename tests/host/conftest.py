@@ -8,8 +8,10 @@ import pytest
 
 from tests.host.hardware import build_model, description_of, make_image
 from tests.small import Model, rows, two_ports
+from tests.streamed import streamed_only
 from toolchain.compiler import compile_model
 from toolchain.exchange import other_weights
+from toolchain.packing import choice
 from toolchain.project import load
 
 
@@ -70,6 +72,22 @@ def loaded(tmp_path_factory) -> MadeLoaded:
     library = build_model(folder / "project", folder)
     strange = folder / "strange/weights.bin"
     return MadeLoaded(folder / "project", library, {"x": data}, folder / "other.bin", fresh.graph, strange)
+
+
+@pytest.fixture(scope="session")
+def streamed(tmp_path_factory) -> MadeLoaded:
+    """Weights that stay in memory. No other ones fit the hardware, whose first layer is constant."""
+    folder = tmp_path_factory.mktemp("streamed_host")
+    data = rows(48, 1, 6, 6)
+    settings = {"calibrate": data, "board": "pynq-z2", "config": {"model": {"weight_memory": "streamed"}}}
+    with pytest.MonkeyPatch.context() as patch:
+        streamed_only(patch)
+        patch.setattr(choice, "SUBSTREAM", 30)
+        compile_model(small_network(folder / "net.onnx", 3), folder / "project", **settings)
+        compile_model(small_network(folder / "strange.onnx", 3, outputs=5), folder / "strange", **settings)
+    library = build_model(folder / "project", folder)
+    strange = folder / "strange/weights.bin"
+    return MadeLoaded(folder / "project", library, {"x": data}, folder / "project/weights.bin", None, strange)
 
 
 @pytest.fixture

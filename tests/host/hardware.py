@@ -39,20 +39,24 @@ def glue(description) -> str:
     arguments = [*ports, at["frames"], "id"]
     before, after, frames = "", "", at["frames"]
     if description["loaded"]:
-        codes, raw = registers["weight_codes"]["offset"], registers["weight_raw"]["offset"]
+        pointers = [one["offset"] for one in registers.values() if one["bits"] == 64]
+        reads = "bytes != 0" if description["streamed"] else "load"
         before = f"""
         const bool load = values[{registers["load"]["offset"]}] & 1;
         const unsigned bytes = {at["weight_bytes"]};
-        std::vector<ap_uint<32> > codes, raw;
-        if (load && !(fetch(values, {codes}, bytes, codes) && fetch(values, {raw}, bytes, raw))) {{
-            model::problem("weights where there is no memory");
-            return false;
+        std::vector<ap_uint<32> > words[{len(pointers)}];
+        const std::uint32_t pointers[] = {{{", ".join(map(str, pointers))}}};
+        for (unsigned k = 0; k < {len(pointers)}; ++k) {{
+            if ({reads} && !fetch(values, pointers[k], bytes, words[k])) {{
+                model::problem("weights where there is no memory");
+                return false;
+            }}
+            words[k].resize(words[k].size() + 1);
         }}
-        codes.resize(codes.size() + 1);
-        raw.resize(raw.size() + 1);
         int status = 0;"""
         after = f"\n        {at['weight_status']} = static_cast<std::uint32_t>(status);"
-        arguments += ["codes.data()", "raw.data()", "bytes", "load", "status"]
+        data = [f"words[{k}].data()" for k in range(len(pointers))]
+        arguments += [*data[:2], "bytes", "load", "status", *data[2:]]
         frames = f"(values[{registers['load']['offset']}] & 1) ? 0 : {at['frames']}"
     spoiled = "".join(f"\n        {one['identifier']}.spoil(planted);" for one in description["outputs"])
     return f"""// Made by tests/host/hardware.py.

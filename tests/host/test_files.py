@@ -49,9 +49,9 @@ def network(project):
 @pytest.mark.parametrize("name", board_names())
 def test_every_board_has_hosts(network, name, tmp_path):
     board = load_board(name)
-    files = render_host(network, board, board.clock_mhz, 0x12345678, loaded=False)
+    files = render_host(network, board, board.clock_mhz, 0x12345678, decoders=0)
     assert set(files) == NAMES
-    assert files == render_host(network, board, board.clock_mhz, 0x12345678, loaded=False)
+    assert files == render_host(network, board, board.clock_mhz, 0x12345678, decoders=0)
     description = json.loads(files["accelerator.json"])
     assert (description["board"], description["flow"]) == (name, board.flow)
     assert (description["build_id"], description["clock_mhz"]) == (0x12345678, board.clock_mhz)
@@ -99,13 +99,13 @@ ADDRESSES = {"pynq-z2": 0x43C00000, "zcu104": 0xA0000000, "kv260": 0xA0000000}
 def test_the_addresses_of_the_block_design(network, name):
     """Those that system.tcl assigns: in the description, in design.h and in the README's command."""
     board = load_board(name)
-    files = render_host(network, board, board.clock_mhz, 5, loaded=False)
+    files = render_host(network, board, board.clock_mhz, 5, decoders=0)
     found = json.loads(files["accelerator.json"])["addresses"]
     if name not in ADDRESSES:
         assert found == {}
         assert "ADDRESS" not in files["c/design.h"]
         return
-    script = render_flow(network, board, board.clock_mhz, loaded=False)["flow/system.tcl"]
+    script = render_flow(network, board, board.clock_mhz, decoders=0)["flow/system.tcl"]
     assigned = {
         cell: int(at, 16) for cell, at in re.findall(r"^ +(\w+)/\w+/Reg (0x[0-9A-F]{8})$", script, re.MULTILINE)
     }
@@ -119,12 +119,12 @@ def test_the_addresses_of_the_block_design(network, name):
     assert f"./example {' '.join(ordered)} udmabuf0" in files["README.md"]
 
 
-@pytest.mark.parametrize("loaded", [False, True])
-def test_one_register_map(network, loaded):
-    files = render_host(network, load_board("pynq-z2"), 100.0, 5, loaded)
+@pytest.mark.parametrize("decoders", [0, 1, 5])
+def test_one_register_map(network, decoders):
+    files = render_host(network, load_board("pynq-z2"), 100.0, 5, decoders)
     described = json.loads(files["accelerator.json"])["registers"]
-    assert list(described) == [one.name for one in registers(loaded)]
-    for one in registers(loaded):
+    assert list(described) == [one.name for one in registers(decoders)]
+    for one in registers(decoders):
         assert described[one.name] == {"offset": one.offset, "bits": one.bits, "direction": one.direction}
         assert f"#define ACCELERATOR_{one.name.upper()} {one.offset:#04x}U\n" in files["c/registers.h"]
     ends = [one.offset + (8 if one.bits == 64 else 4) for one in registers(True)]
@@ -147,7 +147,7 @@ def test_names_of_a_model_cannot_break_out(network, tmp_path):
     """Titles come from the model; they are data in JSON and C."""
     hostile = 'x"; */ int main(void){return 1;} /* \\\n#error \u2028 "'
     named = replace(network, inputs=tuple(replace(one, name=hostile) for one in network.inputs))
-    files = render_host(named, load_board("pynq-z2"), 100.0, 5, loaded=False)
+    files = render_host(named, load_board("pynq-z2"), 100.0, 5, decoders=0)
     assert json.loads(files["accelerator.json"])["inputs"][0]["name"] == hostile
     write_files(tmp_path, files)
     strict = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only")

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.tcl.harness import Call, Problem, wrong
+from toolchain.hardware.network import master_pair
 
 CORES = Path(__file__).parent / "cores.toml"
 PIN = re.compile(r"(?P<cell>\w+)/(?P<port>\w+)")
@@ -186,9 +187,9 @@ class BlockDesign:
                 yield f"{pin} has {bits} bits, {other} has not"
 
 
-def accelerator(vlnv: str, inputs: Mapping[str, int], outputs: Mapping[str, int], loaded: bool) -> dict[str, Mapping]:
+def accelerator(vlnv: str, inputs: Mapping[str, int], outputs: Mapping[str, int], decoders: int) -> dict[str, Mapping]:
     """The core that Vitis HLS exports, with bits of its streams by name."""
-    memory = ["m_axi_weight_codes", "m_axi_weight_raw"] if loaded else []
+    memory = [f"m_axi_{name}" for k in range(decoders) for name in master_pair(k)]
     ports = {"ap_clk": "input", "ap_rst_n": "input", "interrupt": "output", "s_axi_control": "slave"}
     ports |= dict.fromkeys(inputs, "slave") | dict.fromkeys([*outputs, *memory], "master")
     return {vlnv: {"type": "ip", "parameters": {}, "ports": ports, "streams": {**inputs, **outputs}}}

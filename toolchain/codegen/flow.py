@@ -12,7 +12,7 @@ import jinja2
 
 from toolchain.codegen.project import Files
 from toolchain.hardware.board import Board
-from toolchain.hardware.network import Network, Terminal
+from toolchain.hardware.network import Network, Terminal, master_pair
 from toolchain.resources import folder
 from toolchain.version import __version__
 
@@ -113,6 +113,8 @@ PROCESSORS = {
     ),
 }
 MEMORY_PORTS = 4
+PORT_MASTERS = 12
+"""Weight masters of a port, before another one is opened: a SmartConnect joins 16, and data needs some."""
 """High-performance ports of either family."""
 
 
@@ -182,11 +184,11 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def render_flow(network: Network, board: Board, clock_mhz: float, loaded: bool) -> Files:
+def render_flow(network: Network, board: Board, clock_mhz: float, decoders: int) -> Files:
     """The files of `hls/flow/`, for `run_hls.tcl` and the tools behind it, with paths relative to `hls/`.
 
-    `loaded` tells whether the weights are, for then the accelerator reads memory itself. `flow/flow.json` tells
-    `toolchain build` what to run.
+    `decoders` read weights, 0 where all are constants: through them the accelerator reads memory itself.
+    `flow/flow.json` tells `toolchain build` what to run.
     """
     values: dict[str, Any] = {
         "name": network.name,
@@ -197,15 +199,15 @@ def render_flow(network: Network, board: Board, clock_mhz: float, loaded: bool) 
     }
     files: Files = {}
     if board.flow in ("vivado", "kria"):
-        files["flow/system.tcl"] = _render("system.tcl.j2", values | _system(network, board, clock_mhz, loaded))
+        files["flow/system.tcl"] = _render("system.tcl.j2", values | _system(network, board, clock_mhz, decoders))
     if board.flow == "kria":
         devices = {"devices": _devices(network, board), "range": ADDRESS_RANGE}
         files["flow/overlay.dtso"] = _render("overlay.dtso.j2", values | devices)
         files["flow/bitstream.bif"] = _render("bitstream.bif.j2", values)
         files["flow/shell.json"] = json.dumps({"shell_type": "XRT_FLAT", "num_slots": "1"}) + "\n"
     if board.flow == "vitis":
-        files |= _vitis(network, board, clock_mhz, loaded, values)
-    files["flow/flow.json"] = json.dumps(_description(network, board, loaded), indent=1) + "\n"
+        files |= _vitis(network, board, clock_mhz, decoders, values)
+    files["flow/flow.json"] = json.dumps(_description(network, board, decoders), indent=1) + "\n"
     return files
 
 
@@ -213,7 +215,7 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(values)
 
 
-def _description(network: Network, board: Board, loaded: bool) -> dict[str, Any]:
+def _description(network: Network, board: Board, decoders: int) -> dict[str, Any]:
     movers = [mover["kernel"] for mover in _movers(network)] if board.flow == "vitis" else []
     return {
         "name": network.name,
@@ -222,7 +224,7 @@ def _description(network: Network, board: Board, loaded: bool) -> dict[str, Any]
         "part": board.part,
         "family": board.family,
         "platform": board.platform,
-        "loaded": loaded,
+        "decoders": decoders,
         "movers": movers,
     }
 
@@ -242,10 +244,10 @@ def addresses(network: Network, board: Board) -> dict[str, int]:
     return {name: base + k * ADDRESS_RANGE for k, name in enumerate(names)}
 
 
-def _system(network: Network, board: Board, clock_mhz: float, loaded: bool) -> dict[str, Any]:
+def _system(network: Network, board: Board, clock_mhz: float, decoders: int) -> dict[str, Any]:
     ps = PROCESSORS[board.family]
     dmas = engines(network)
-    memory = _memory_ports(dmas, loaded)
+    memory = _memory_ports(dmas, decoders)
     slaves = {"accelerator_0": "s_axi_control", CONTROLLER: "S_AXI"}
     segments = {
         f"{name}/{slaves.get(name, 'S_AXI_LITE')}/Reg": address for name, address in addresses(network, board).items()
@@ -289,12 +291,16 @@ def _system(network: Network, board: Board, clock_mhz: float, loaded: bool) -> d
     }
 
 
-def _memory_ports(dmas: Sequence[Engine], loaded: bool) -> list[list[str]]:
-    """Masters of each memory port. A port reads and writes at the same time: input k and output k share one."""
+def _memory_ports(dmas: Sequence[Engine], decoders: int) -> list[list[str]]:
+    """Masters of each memory port. A port reads and writes at the same time: input k and output k share one.
+
+    Decoders share out over the ports that are left, too many of them over all.
+    """
     reading = [dma.memory for dma in dmas if dma.reads]
     writing = [dma.memory for dma in dmas if not dma.reads]
-    weights = ["accelerator_0/m_axi_weight_codes", "accelerator_0/m_axi_weight_raw"] if loaded else []
-    count = min(MEMORY_PORTS, max(len(reading), len(writing)))
+    weights = [f"accelerator_0/m_axi_{name}" for k in range(decoders) for name in master_pair(k)]
+    wanted = max(len(reading), len(writing), -(-len(weights) // PORT_MASTERS))
+    count = min(MEMORY_PORTS, wanted)
     ports: list[list[str]] = [[] for _ in range(count)]
     for masters in (reading, writing, weights):
         for k, master in enumerate(masters):
@@ -351,7 +357,7 @@ def _movers(network: Network) -> list[dict[str, Any]]:
     ]
 
 
-def _vitis(network: Network, board: Board, clock_mhz: float, loaded: bool, values: Mapping[str, Any]) -> Files:
+def _vitis(network: Network, board: Board, clock_mhz: float, decoders: int, values: Mapping[str, Any]) -> Files:
     movers = _movers(network)
     versal = board.family == "versal"
     more = {
@@ -360,7 +366,7 @@ def _vitis(network: Network, board: Board, clock_mhz: float, loaded: bool, value
         "versal": versal,
         "mhz": round(clock_mhz),
         "units": [f"{name}_1" for name in (network.name, *(mover["kernel"] for mover in movers))],
-        "banks": _banks(network.name, movers, board, loaded),
+        "banks": _banks(network.name, movers, board, decoders),
     }
     files: Files = {
         f"flow/{name}": _render(f"{name}.j2", {**values, **more}) for name in ("link.cfg", "movers.cpp", "movers.tcl")
@@ -371,8 +377,8 @@ def _vitis(network: Network, board: Board, clock_mhz: float, loaded: bool, value
     return files
 
 
-def _banks(name: str, movers: Sequence[Mapping[str, Any]], board: Board, loaded: bool) -> list[tuple[str, str]]:
-    """Which memory each argument uses: round robin over the banks; both pointers to the weights see one.
+def _banks(name: str, movers: Sequence[Mapping[str, Any]], board: Board, decoders: int) -> list[tuple[str, str]]:
+    """Which memory each argument uses: round robin over the banks; all pointers to the weights see one.
 
     On Versal the linker chooses, since there all go through the network on chip.
     """
@@ -381,7 +387,5 @@ def _banks(name: str, movers: Sequence[Mapping[str, Any]], board: Board, loaded:
     memory = board.memories[0]
     tag, count = ("HBM" if memory.kind == "hbm2" else "DDR"), memory.banks or 1
     result = [(f"{mover['kernel']}_1.memory", f"{tag}[{k % count}]") for k, mover in enumerate(movers)]
-    if loaded:
-        bank = f"{tag}[{len(movers) % count}]"
-        result += [(f"{name}_1.weight_codes", bank), (f"{name}_1.weight_raw", bank)]
-    return result
+    bank = f"{tag}[{len(movers) % count}]"
+    return result + [(f"{name}_1.{pointer}", bank) for k in range(decoders) for pointer in master_pair(k)]

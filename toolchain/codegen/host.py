@@ -36,19 +36,20 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def render_host(network: Network, board: Board, clock_mhz: float, build_id: int, loaded: bool) -> Files:
+def render_host(network: Network, board: Board, clock_mhz: float, build_id: int, decoders: int) -> Files:
     """The files of `host/`, for every kind of host: the board's flow decides which of them can be used.
 
-    `clock_mhz` is the fabric's clock, `build_id` the number of the hardware (`codegen.hls.build_id`), and `loaded`
-    tells whether its weights are. Same arguments, same bytes.
+    `clock_mhz` is the fabric's clock, `build_id` the number of the hardware (`codegen.hls.build_id`), and `decoders`
+    how many read its weights, 0 where they are constants. Same arguments, same bytes.
     """
-    description = describe(network, board, clock_mhz, build_id, loaded)
+    description = describe(network, board, clock_mhz, build_id, decoders)
     values: dict[str, Any] = {
         "network": network,
         "board": board,
         "build_id": build_id,
-        "loaded": loaded,
-        "registers": register_map.registers(loaded),
+        "decoders": decoders,
+        "is_streamed": network.is_streamed,
+        "registers": register_map.registers(decoders),
         "loading": register_map.LOADING,
         "map": register_map,
         "addresses": addresses(network, board),
@@ -72,7 +73,7 @@ def render_host(network: Network, board: Board, clock_mhz: float, build_id: int,
     return files
 
 
-def describe(network: Network, board: Board, clock_mhz: float, build_id: int, loaded: bool) -> dict[str, Any]:
+def describe(network: Network, board: Board, clock_mhz: float, build_id: int, decoders: int) -> dict[str, Any]:
     """The contents of `accelerator.json`: all that a host program has to know, docs/hosts.md lists the keys."""
     return {
         "format": FORMAT,
@@ -84,9 +85,10 @@ def describe(network: Network, board: Board, clock_mhz: float, build_id: int, lo
         "clock_mhz": clock_mhz,
         "registers": {
             one.name: {"offset": one.offset, "bits": one.bits, "direction": one.direction}
-            for one in register_map.registers(loaded)
+            for one in register_map.registers(decoders)
         },
-        "loaded": loaded,
+        "loaded": decoders > 0,
+        "streamed": network.is_streamed,
         "addresses": addresses(network, board),
         "inputs": [_terminal(one) for one in network.inputs],
         "outputs": [_terminal(one) for one in network.outputs],

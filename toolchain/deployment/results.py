@@ -37,7 +37,7 @@ class Results:
             project = site.hls / "vitis_hls"
             header = find_driver_header(project)
             if header is not None:
-                check_registers(header, site.loaded)
+                check_registers(header, site.decoders)
             return {**read_synthesis(project / "solution/syn/report"), "registers_checked": header is not None}
 
         return read

@@ -29,7 +29,7 @@ class Site:
     board: str
     flow: str
     family: str
-    loaded: bool
+    decoders: int
     movers: tuple[str, ...]
     platform: str | None = None
 
@@ -74,7 +74,7 @@ def open_site(root: Path, report: Mapping[str, Any]) -> Site:
             raise damaged
         site = Site(
             (root / "hls").resolve(), content["name"], content["board"], content["flow"], str(content["family"]),
-            content["loaded"] is True, tuple(content["movers"]), platform,
+            int(content["decoders"]), tuple(content["movers"]), platform,
         )  # fmt: skip
     except OSError:
         raise ModelError(

@@ -174,13 +174,13 @@ def _first(folder: Path, patterns: Iterable[str]) -> Path | None:
 DEFINE = re.compile(r"^#define\s+X\w+?_CONTROL_ADDR_(\w+)\s+0x([0-9a-fA-F]+)\s*$", re.MULTILINE)
 
 
-def check_registers(header: Path, loaded: bool) -> None:
+def check_registers(header: Path, decoders: int) -> None:
     """Compares the offsets in the driver header that Vitis HLS writes (`xNAME_hw.h`) with our register map.
 
     Raises ToolError with the first register that lies elsewhere: hosts would write into the wrong one.
     """
     found = {name: int(offset, 16) for name, offset in DEFINE.findall(read_text(header))}
-    expected = {"AP_CTRL": 0x00, **{f"{one.name.upper()}_DATA": one.offset for one in registers(loaded)}}
+    expected = {"AP_CTRL": 0x00, **{f"{one.name.upper()}_DATA": one.offset for one in registers(decoders)}}
     for name, offset in expected.items():
         if found.get(name) != offset:
             there = f"lies at {found[name]:#04x}" if name in found else "is missing"

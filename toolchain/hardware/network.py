@@ -75,6 +75,11 @@ class Network:
         streamed = sum(process.kernel.decoders for process in self.processes)
         return streamed or int(any(process.kernel.memories for process in self.processes))
 
+    @property
+    def is_streamed(self) -> bool:
+        """Are weights read from memory for every frame?"""
+        return any(process.kernel.decoders for process in self.processes)
+
     def masters(self, process: Process) -> list[str]:
         """The pointers that a process reads weights through; its decoders come after those of the processes before."""
         first = sum(one.kernel.decoders for one in self.processes[: self.processes.index(process)])

@@ -52,7 +52,7 @@ def smallest_board(hardware: dict[str, Any]) -> str | None:
     total = Estimate(hardware["dsp"], hardware["bram36"], hardware["lut"])
     known = [load_board(name) for name in board_names()]
     enough = [board for board in known if not exceeded(total, board.resources)]
-    sizes = {board.name: rank(Estimate(r.dsp, r.bram36, r.lut)) for board in enough if (r := board.resources)}
+    sizes = {one.name: rank(Estimate(one.resources.dsp, one.resources.bram36, one.resources.lut)) for one in enough}
     return min(sizes, key=lambda name: sizes[name], default=None)
 
 

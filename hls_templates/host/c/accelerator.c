@@ -120,13 +120,14 @@ accelerator_status accelerator_open(accelerator_driver* driver, const accelerato
     driver->is_running = driver->is_done = 0;
     driver->weight_status = 0;
     driver->culprit = NULL;
+    driver->weights = 0;
     /* 1, if another program ended in the middle of a load. */
-    if (design->is_loaded) set(driver, ACCELERATOR_LOAD, 0);
+    if (design->decoders > 0U) set(driver, ACCELERATOR_LOAD, 0);
     status = without_frames(driver, polls);
     if (status != ACCELERATOR_OK) return status;
     if (get(driver, ACCELERATOR_BUILD_ID) != design->build_id) return ACCELERATOR_WRONG_HARDWARE;
     driver->has_weights =
-        !design->is_loaded || get(driver, ACCELERATOR_WEIGHT_STATUS) != NO_WEIGHTS;
+        design->decoders == 0U || get(driver, ACCELERATOR_WEIGHT_STATUS) != NO_WEIGHTS;
     return restart_all(driver, polls);
 }
 
@@ -209,6 +210,10 @@ accelerator_status accelerator_poll(accelerator_driver* driver) {
     for (k = 0; k < design->output_count; ++k)
         DCT_INVALIDATE(driver->output_addresses[k],
                        driver->frames * accelerator_frame_bytes(&design->outputs[k]));
+    if (design->is_streamed) {
+        driver->weight_status = get(driver, ACCELERATOR_WEIGHT_STATUS);
+        if (driver->weight_status != 0U) return ACCELERATOR_REFUSED;
+    }
     return ACCELERATOR_OK;
 }
 
@@ -230,21 +235,33 @@ accelerator_status accelerator_run(accelerator_driver* driver, uint32_t frames,
     return status;
 }
 
+/* Tells all decoders where the container is. */
+static void point(const accelerator_driver* driver, uint64_t address) {
+    uint32_t k;
+    set_wide(driver, ACCELERATOR_WEIGHT_CODES, address);
+    set_wide(driver, ACCELERATOR_WEIGHT_RAW, address);
+    for (k = 0; k < 2U * (driver->design->decoders - 1U); ++k)
+        set_wide(driver, ACCELERATOR_FURTHER_WEIGHTS + 0x10U * k, address);
+}
+
 accelerator_status accelerator_load_weights(accelerator_driver* driver, uint64_t address,
                                             uint32_t bytes, uint32_t polls) {
     accelerator_status status;
-    if (!driver->design->is_loaded) return ACCELERATOR_CONSTANT;
+    if (driver->design->decoders == 0U) return ACCELERATOR_CONSTANT;
     if (driver->is_running) return ACCELERATOR_BUSY;
     DCT_FLUSH(address, (bytes + 3U) / 4U * 4U);
-    set_wide(driver, ACCELERATOR_WEIGHT_CODES, address);
-    set_wide(driver, ACCELERATOR_WEIGHT_RAW, address);
+    point(driver, address);
     set(driver, ACCELERATOR_WEIGHT_BYTES, bytes);
     set(driver, ACCELERATOR_LOAD, 1);
     status = without_frames(driver, polls);
     set(driver, ACCELERATOR_LOAD, 0);
     if (status != ACCELERATOR_OK) return status;
     driver->weight_status = get(driver, ACCELERATOR_WEIGHT_STATUS);
-    if (driver->weight_status != 0U) return ACCELERATOR_REFUSED;
+    if (driver->weight_status != 0U) {
+        point(driver, driver->weights); /* those from before are still read */
+        return ACCELERATOR_REFUSED;
+    }
+    driver->weights = address;
     driver->has_weights = 1;
     return ACCELERATOR_OK;
 }

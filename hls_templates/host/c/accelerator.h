@@ -42,7 +42,8 @@ extern "C" {
 typedef struct {
     const char* name;
     uint32_t build_id;
-    int is_loaded; /* are weights loaded, rather than constants? */
+    uint32_t decoders; /* of weights that are loaded; 0 where all are constants */
+    int is_streamed;   /* are weights read from memory for every frame? */
     const accelerator_terminal* inputs;
     uint32_t input_count;
     const accelerator_terminal* outputs;
@@ -57,6 +58,7 @@ typedef struct {
     const uintptr_t* output_dma;
     const uint64_t* output_addresses; /* of the running call */
     uint32_t frames;                  /* of the running call, else 0 */
+    uint64_t weights;                 /* address of those that were taken */
     int is_running, is_done, has_weights;
     uint32_t weight_status;              /* of the last load; docs/hardware.md lists the numbers */
     const accelerator_terminal* culprit; /* whose engine failed, or NULL */

@@ -108,15 +108,21 @@ static void check(const accelerator_driver* driver, accelerator_status status, c
     fail("%s: %s", what, accelerator_describe(status));
 }
 
-static void load(accelerator_driver* driver, const region* buffer, const char* path,
-                 uint32_t polls) {
+/* Streamed weights stay at the start of the buffer, which begins behind them then. */
+static void load(accelerator_driver* driver, region* buffer, const char* path, uint32_t polls) {
     FILE* file = fopen(path, "rb");
-    size_t bytes;
+    size_t bytes, kept;
     if (file == NULL) fail("%s: cannot be read", path);
     bytes = fread(buffer->memory, 1, buffer->size, file);
     if (fgetc(file) != EOF) fail("%s: is larger than the buffer", path);
     fclose(file);
     check(driver, accelerator_load_weights(driver, buffer->physical, (uint32_t)bytes, polls), path);
+    if (!driver->design->is_streamed) return;
+    kept = (bytes + ALIGNMENT - 1U) / ALIGNMENT * ALIGNMENT;
+    if (kept > buffer->size) kept = buffer->size;
+    buffer->memory += kept;
+    buffer->physical += kept;
+    buffer->size -= kept;
 }
 
 static FILE* files[INPUTS + OUTPUTS];
@@ -242,7 +248,6 @@ int main(int argc, char** argv) {
     argv += 1 + INPUTS + OUTPUTS;
     buffer = DCT_MAP_BUFFER(argv[0]);
     ++argv;
-    most = share(&buffer);
     for (k = 0; k < INPUTS + OUTPUTS; ++k) {
         files[k] = fopen(argv[k], k < INPUTS ? "rb" : "wb");
         if (files[k] == NULL) fail("%s: cannot be opened", argv[k]);
@@ -255,6 +260,7 @@ int main(int argc, char** argv) {
           accelerator_open(&driver, &ACCELERATOR_DESIGN, control, engines, engines + INPUTS, polls),
           "open");
     if (weights != NULL) load(&driver, &buffer, weights, polls);
+    most = share(&buffer);
     work(&driver, most, polls, is_raw, argv);
     for (k = INPUTS; k < INPUTS + OUTPUTS; ++k)
         if (fclose(files[k]) != 0) fail("%s: cannot be written", argv[k]);

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <exception>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -122,7 +123,7 @@ class accelerator {
     std::vector<lane>& lanes() { return lanes_; }
 
     void load(const std::string& path) {
-        if (!design_.is_loaded) fail("the weights of this accelerator are constants");
+        if (design_.decoders == 0) fail("the weights of this accelerator are constants");
         std::ifstream file(path, std::ios::binary);
         if (!file) fail(path + ": cannot be read");
         std::vector<char> data((std::istreambuf_iterator<char>(file)),
@@ -130,23 +131,33 @@ class accelerator {
         const unsigned bytes = static_cast<unsigned>(data.size());
         if (bytes == 0) fail(path + ": is empty");
         data.resize((data.size() + 3) / 4 * 4);
-        // Two buffers: the arguments may be linked to different memories.
+        // Arguments may be linked to different memories: a buffer in each of these.
         std::vector<xrt::bo> memories;
-        for (int k = 2; k <= 3; ++k) {
-            memories.emplace_back(device_, data.size(), kernel_.group_id(first_scalar() + k));
-            memories.back().write(data.data(), data.size(), 0);
-            memories.back().sync(XCL_BO_SYNC_BO_TO_DEVICE, data.size(), 0);
+        std::map<int, xrt::bo> known;
+        for (unsigned k = 0; k < 2 * design_.decoders; ++k) {
+            const int group = kernel_.group_id(pointer(k));
+            if (known.find(group) == known.end()) {
+                known[group] = xrt::bo(device_, data.size(), group);
+                known[group].write(data.data(), data.size(), 0);
+                known[group].sync(XCL_BO_SYNC_BO_TO_DEVICE, data.size(), 0);
+            }
+            memories.push_back(known[group]);
         }
         start_and_wait(0, &memories, bytes);
         const unsigned status = kernel_.read_register(ACCELERATOR_WEIGHT_STATUS);
         if (status != 0)
             fail(path + ": the weights were refused, status " + std::to_string(status) +
                  " (docs/hardware.md)");
+        // Streamed weights are read again for every frame.
+        if (design_.is_streamed) {
+            weights_ = memories;
+            weight_bytes_ = bytes;
+        }
     }
 
     // All frames whose bytes are in the lanes of inputs, to those of outputs; gives the seconds.
     double run(std::size_t frames) {
-        if (design_.is_loaded && kernel_.read_register(ACCELERATOR_WEIGHT_STATUS) == NO_WEIGHTS)
+        if (design_.decoders > 0 && kernel_.read_register(ACCELERATOR_WEIGHT_STATUS) == NO_WEIGHTS)
             fail("the accelerator has no weights yet. Load some with --weights.");
         for (lane& one : lanes_) {
             const std::size_t most = std::min(batch_, frames) * one.frame_bytes();
@@ -163,6 +174,10 @@ class accelerator {
   private:
     static std::string instance(const std::string& name) { return name + ":{" + name + "_1}"; }
     int first_scalar() const { return static_cast<int>(lanes_.size()); }  // streams come first
+    // The argument that is pointer `k` to the weights; those of further decoders come last.
+    int pointer(unsigned k) const {
+        return first_scalar() + 2 + static_cast<int>(k < 2 ? k : k + 3);
+    }
 
     void add(const accelerator_terminal* terminal, bool is_input) {
         lane one{terminal, is_input, {}, {}, {}};
@@ -176,11 +191,10 @@ class accelerator {
         const unsigned count = static_cast<unsigned>(frames);
         const bool load = weights != nullptr;
         result.set_arg(first_scalar(), count);
-        if (load) {
-            result.set_arg(first_scalar() + 2, (*weights)[0]);
-            result.set_arg(first_scalar() + 3, (*weights)[1]);
-        }
-        if (design_.is_loaded) {
+        const std::vector<xrt::bo>& pointers = load ? *weights : weights_;
+        for (unsigned k = 0; k < pointers.size(); ++k) result.set_arg(pointer(k), pointers[k]);
+        if (!load) bytes = weight_bytes_;
+        if (design_.decoders > 0) {
             result.set_arg(first_scalar() + 4, bytes);
             result.set_arg(first_scalar() + 5, load);
         }
@@ -230,6 +244,8 @@ class accelerator {
             one.buffer.sync(XCL_BO_SYNC_BO_FROM_DEVICE, bytes, 0);
             one.buffer.read(one.bytes.data() + first * one.frame_bytes(), bytes, 0);
         }
+        if (design_.is_streamed && kernel_.read_register(ACCELERATOR_WEIGHT_STATUS) != 0)
+            fail("the weights in memory are not those that were loaded. Load them again.");
     }
 
     const accelerator_design& design_ = ACCELERATOR_DESIGN;
@@ -240,6 +256,8 @@ class accelerator {
     std::vector<lane> lanes_;
     std::size_t batch_ = 1;
     unsigned build_id_ = 0;
+    std::vector<xrt::bo> weights_;  // that the accelerator goes on reading
+    unsigned weight_bytes_ = 0;
 };
 
 // An element of an array as the raw integer of a terminal: real numbers are quantized.

@@ -96,14 +96,15 @@ class kernel:
             ctypes.c_int.in_dll(self.library, "model_contexts").value += change
 
     def group_id(self, argument):
-        memories = [0] if self.is_mover else [self.streams + 2, self.streams + 3]
-        if argument not in memories:
+        behind = argument - self.streams
+        if argument != 0 if self.is_mover else behind not in (2, 3) and behind < 7:
             raise RuntimeError("the argument has no memory")
         return argument
 
 
 class run:
-    OFFSETS = ((0x10,), (), (0x30, 0x34), (0x40, 0x44), (0x50,), (0x60,))
+    OFFSETS = ((0x10,), (), (0x30, 0x34), (0x40, 0x44), (0x50,), (0x60,), (0x70,))
+    OFFSETS += tuple((0x80 + 0x10 * k, 0x84 + 0x10 * k) for k in range(62))
     """The registers of the arguments behind the streams, as the generated C++ has them."""
 
     def __init__(self, started):

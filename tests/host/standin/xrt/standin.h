@@ -129,7 +129,8 @@ class kernel {
 
     int group_id(int argument) const {
         const bool has_memory =
-            is_mover_ ? argument == 0 : argument == streams_ + 2 || argument == streams_ + 3;
+            is_mover_ ? argument == 0
+                      : argument == streams_ + 2 || argument == streams_ + 3 || argument >= streams_ + 7;
         if (!has_memory) throw std::runtime_error("the argument has no memory");
         return argument;
     }
@@ -167,9 +168,11 @@ class run {
         };
         // Arguments that were not set keep what they were: nothing to rely on.
         for (const auto& [index, value] : values_) {
-            const std::uint32_t offset = offsets[index - kernel_.streams_];
+            const int place = index - kernel_.streams_;
+            const std::uint32_t offset =
+                place < 7 ? offsets[place] : ACCELERATOR_FURTHER_WEIGHTS + 0x10 * (place - 7);
             model_write32(kernel_.address_ + offset, static_cast<std::uint32_t>(value));
-            if (offset == ACCELERATOR_WEIGHT_CODES || offset == ACCELERATOR_WEIGHT_RAW)
+            if (place >= 7 || offset == ACCELERATOR_WEIGHT_CODES || offset == ACCELERATOR_WEIGHT_RAW)
                 model_write32(kernel_.address_ + offset + 4,
                               static_cast<std::uint32_t>(value >> 32));
         }
