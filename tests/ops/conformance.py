@@ -59,7 +59,7 @@ def forms(case: TestCase) -> Iterator[Form]:
     if node.op_type in STATISTICS:
         outputs = dict(list(outputs.items())[:1])
     for count in range(len(names), 0, -1):
-        computed = [n for n in names[:count] if arrays[n].dtype.kind in "fiu" and n not in _parameters(node)]
+        computed = [n for n in names[:count] if arrays[n].dtype.kind in "fiuV" and n not in _parameters(node)]
         if not computed:
             continue
         if node.op_type in ("LSTM", "GRU", "RNN"):
@@ -106,7 +106,8 @@ def _lifted(
 ) -> Iterator[Form]:
     node = onnx.NodeProto()
     node.CopyFrom(case.model.graph.node[0])
-    rank = max(arrays[name].ndim for name in computed) if computed else 0
+    results = [array.ndim for array in outputs.values()] if node.op_type == "Expand" else []
+    rank = max([arrays[name].ndim for name in computed] + results, default=0)
     if rank == 0:
         return
     arrays = dict(arrays)

@@ -383,7 +383,7 @@ for name, scales, options in (
     ("nearest", (2.0, 3.0), {"mode": "nearest"}),
     ("nearest_asymmetric", (2.0, 2.0), {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
     ("nearest_down", (0.5, 0.6), {"mode": "nearest"}),
-    ("nearest_ceil", (1.7, 0.7), {"nearest_mode": "ceil", "coordinate_transformation_mode": "align_corners"}),
+    ("nearest_ceil", (1.75, 0.8), {"nearest_mode": "ceil", "coordinate_transformation_mode": "align_corners"}),
     ("nearest_prefer_ceil", (1.5, 2.5), {"nearest_mode": "round_prefer_ceil"}),
     ("linear", (2.0, 2.0), {"mode": "linear"}),
     ("linear_corners", (2.0, 1.6), {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
@@ -392,12 +392,21 @@ for name, scales, options in (
     ("linear_down", (0.6, 0.6), {"mode": "linear"}),
     ("linear_symmetric", (1.3, 2.0), {"mode": "linear", "coordinate_transformation_mode": "half_pixel_symmetric"}),
     ("cubic", (2.0, 2.0), {"mode": "cubic"}),
+    ("linear_antialias", (0.6, 0.5), {"mode": "linear", "antialias": 1}),
+    ("cubic_antialias", (0.6, 1.5), {"mode": "cubic", "antialias": 1}),
     ("cubic_outside", (1.5, 0.8), {"mode": "cubic", "exclude_outside": 1, "cubic_coeff_a": -0.5}),
 ):
     opset = 19 if "symmetric" in name and "asymmetric" not in name else 18
     case(name, "Resize", X(3, 4, 5), None, np.array([1, 1, *scales], F), opset=opset, **options)
 case("sizes", "Resize", X(3, 4, 5), None, None, ints(1, 3, 7, 8), mode="linear")
 case("axes", "Resize", X(3, 4, 5), None, None, ints(7, 8), axes=[2, 3], mode="nearest")
+case(
+    "crop",
+    "Resize",
+    *(X(3, 4, 5), np.array([0, 0, 0.2, 0.1, 1, 1, 0.9, 1.2], F), None, ints(1, 3, 4, 6)),
+    mode="linear",
+    coordinate_transformation_mode="tf_crop_and_resize",
+)
 case("1d", "Resize", X(3, 5), None, np.array([1, 1, 2], F), mode="linear")
 case("opset10", "Resize", X(3, 4, 5), np.array([1, 1, 2, 2], F), opset=10, mode="nearest", oracle="onnxruntime")
 case("opset11", "Resize", X(3, 4, 5), np.zeros(0, F), np.array([1, 1, 2, 2], F), opset=11, mode="linear")
@@ -530,6 +539,14 @@ case("1d_padded_counted", "AveragePool", X(3, 9), kernel_shape=[3], strides=[2],
 case("1d_ceil_counted", "AveragePool", X(3, 9), kernel_shape=[2], strides=[2], ceil_mode=1, count_include_pad=1)
 case("dilation", "MaxPool", X(2, 7, 6), kernel_shape=[2, 3], dilations=[3, 2])
 case("dilation_ceil", "MaxPool", X(2, 7, 6), kernel_shape=[2, 2], dilations=[2, 2], strides=[2, 2], ceil_mode=1)
+case("3d", "MaxPool", X(2, 5, 4, 6), kernel_shape=[3, 2, 2], strides=[2, 1, 2], oracle="onnxruntime")
+case("3d_padded", "MaxPool", X(2, 4, 5, 5), kernel_shape=[2, 3, 3], pads=[1, 0, 1, 0, 2, 1], oracle="onnxruntime")
+case(
+    "3d_dilated", "MaxPool", X(2, 5, 5, 5), kernel_shape=[2, 2, 2], dilations=[2, 2, 1], ceil_mode=1, strides=[2, 2, 2]
+)
+for name, counts in (("3d", 0), ("3d_counted", 1)):
+    options = {"pads": [1, 0, 1, 0, 1, 1], "ceil_mode": 1, "count_include_pad": counts, "strides": [2, 2, 1]}
+    case(name, "AveragePool", X(2, 4, 5, 4), kernel_shape=[2, 3, 2], **options)
 case("storage_order", "MaxPool", X(2, 4, 4), kernel_shape=[2, 2], storage_order=1)
 case("opset12", "MaxPool", X(2, 5, 5), opset=12, kernel_shape=[2, 2], strides=[2, 2])
 case("dilation", "AveragePool", X(2, 7, 6), opset=19, kernel_shape=[2, 3], dilations=[2, 2])
@@ -671,7 +688,21 @@ unsupported("over_the_batch", "batch dimension", "ReduceMean", X(3, 4), ints(0))
 unsupported("everything", "all axes", "ReduceSum", X(3, 4))
 unsupported("nothing_left", "only the batch", "ReduceMax", X(3), ints(1), keepdims=0)
 unsupported("channels", "scales", "Resize", X(3, 4, 4), None, np.array([1, 2, 2, 2], F), mode="nearest")
-unsupported("antialias", "antialias", "Resize", X(3, 4, 4), None, np.array([1, 1, 2, 2], F), mode="linear", antialias=1)
+unsupported(
+    "uneven_corners",
+    "evaluators of ONNX disagree",
+    "Resize",
+    *(X(3, 4, 4), None, np.array([1, 1, 0.6, 1], F)),
+    coordinate_transformation_mode="align_corners",
+)
+unsupported(
+    "outside",
+    "extrapolation_value",
+    "Resize",
+    *(X(3, 4, 4), np.array([0, 0, 0, 0, 1, 1, 2, 1], F), None, ints(1, 3, 4, 4)),
+    coordinate_transformation_mode="tf_crop_and_resize",
+    extrapolation_value=1.0,
+)
 unsupported("3d", "3 spatial dimensions", "ConvTranspose", X(2, 3, 3, 3), floats(2, 2, 2, 2, 2))
 unsupported("over_the_batch", "batch dimension", "Split", X(3, 4), axis=0, num_outputs=1, outputs=1)
 unsupported("computed", "is computed", "Gather", X(3, 4), "x1", axis=1)
@@ -695,7 +726,6 @@ unsupported("opset11_axis2", "axis 2", "Softmax", X(3, 2, 2), opset=11, axis=2)
 unsupported("over_the_batch", "batch dimension", "Concat", X(3), X(3), axis=0)
 unsupported("constant", "is a constant", "Concat", X(3), floats(1, 3), axis=1)
 unsupported("indices", "indices", "MaxPool", X(2, 4, 4), kernel_shape=[2, 2], outputs=2)
-unsupported("3d", "3 spatial dimensions", "MaxPool", X(2, 4, 4, 4), kernel_shape=[2, 2, 2])
 unsupported("outside", "padding altogether", "MaxPool", X(2, 3, 3), kernel_shape=[1, 1], pads=[1, 1, 1, 1])
 unsupported("no_bias", "bias 0.0", "LRN", X(3, 4), size=3, bias=0.0)
 unsupported("negative_alpha", "alpha -1.0", "LRN", X(3, 4), size=3, alpha=-1.0)
