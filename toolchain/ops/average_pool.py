@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -210,7 +211,8 @@ def import_average_pool(importing: Importer, node: OnnxNode) -> None:
     if rank == len(shape) - 1 == 3:
         deep, flat = import_windows(node, shape[1:], kernel)
         over, through = (None, None) if own is None else ([own[k] for k in (1, 2, 4, 5)], [own[0], 0, own[3], 0])
-        pools = _pool(flat, shape[2:], counted, over), _pool(deep, (shape[1], 1), counted, through)
+        pixels = math.prod(flat.output((*shape[2:], 1)))
+        pools = _pool(flat, shape[2:], counted, over), _pool(deep, (shape[1], pixels), counted, through)
         windowed_twice(importing, node, *pools)
         return
     window = import_window(importing, node, kernel)
