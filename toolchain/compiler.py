@@ -100,6 +100,7 @@ def compile_model(
     chosen = for_loading(chosen, real) if loaded else chosen
     data = calibration_data(real, calibrate)
     packing = lower_packed(real, data, chosen, container_size, allowed, report)
+    del real  # its weights are 8 bytes each, and may be 10^8
     graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
     report("choosing hardware", 0, 1)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
