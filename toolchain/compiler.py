@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,20 +107,26 @@ def compile_model(
     data = random_rows(real) if is_quantized and calibrate is None else calibration_data(real, calibrate)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
 
-    def designed(configuration: Configuration) -> tuple[Packing, Design]:
+    def packed(graph: Graph, configuration: Configuration) -> Packing:
         if is_quantized:
-            packing, configuration = keep_integers(real, configuration, allowed)
-        else:
-            packing = lower_packed(real, data, configuration, container_size, allowed, report)
+            return keep_integers(graph, configuration, allowed)
+        return lower_packed(graph, data, configuration, container_size, allowed, report)
+
+    def designed(packing: Packing, configuration: Configuration) -> Design:
         graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
         report("choosing hardware", 0, 1)
-        return packing, make_design(graph, the_board, clock, configuration, interval)
+        return make_design(graph, the_board, clock, configuration, interval)
 
-    packing, design = designed(chosen)
-    if chosen.weight_memory == "auto" and packing.plan and design.shortfall > 1:
+    packing = packed(real, chosen)
+    may_stream = chosen.weight_memory == "auto" and packing.plan is not None
+    if not may_stream:
+        real = replace(real, nodes=())  # its weights are 8 bytes each, and may be 10^8
+    design = designed(packing, chosen)
+    if may_stream and design.shortfall > 1:
         report("does not fit, so with weights streamed from DDR", 0, 1)
-        again = designed(chosen.model_copy(update={"weight_memory": "streamed"}))
-        packing, design = min((packing, design), again, key=lambda one: one[1].shortfall)
+        streamed = chosen.model_copy(update={"weight_memory": "streamed"})
+        other = packed(real, streamed)
+        packing, design = min((packing, design), (other, designed(other, streamed)), key=lambda one: one[1].shortfall)
     report("writing the project", 0, 1)
     files = project_files(Path(model).name, design, packing, data, interval)
     write_project(path, files, force)

@@ -59,21 +59,33 @@ def forms(case: TestCase) -> Iterator[Form]:
     if node.op_type in STATISTICS:
         outputs = dict(list(outputs.items())[:1])
     for count in range(len(names), 0, -1):
-        computed = [n for n in names[:count] if arrays[n].dtype.kind in "fiu"]
+        computed = [n for n in names[:count] if arrays[n].dtype.kind in "fiuV" and n not in _parameters(node)]
+        if not computed:
+            continue
         if node.op_type in ("LSTM", "GRU", "RNN"):
             if count == 1:
-                yield from (_form(case, arrays, outputs, computed), _turned(case, arrays, outputs))
+                yield from (_form(case.model, arrays, outputs, computed), _turned(case, arrays, outputs))
             continue
         if all(arrays[n].ndim > 1 for n in computed):
-            yield _form(case, arrays, outputs, computed)
+            yield _form(case.model, arrays, outputs, computed)
         if node.op_type not in FIXED:
             yield from _lifted(case, arrays, outputs, computed)
 
 
-def _form(case: TestCase, arrays: dict[str, np.ndarray], outputs: dict[str, np.ndarray], computed: list[str]) -> Form:
+def _parameters(node: onnx.NodeProto) -> set[str]:
+    """Inputs that say what to do: axes, shapes, pads."""
+    own = {"Reshape": (1,), "Expand": (1,), "Pad": (1, 2, 3), "Slice": (1, 2, 3, 4), "TopK": (1,), "Split": (1,)}
+    own |= {"Gather": (1,), "Resize": (1, 2, 3), "Clip": (1, 2)}
+    places = own.get(node.op_type, (AXES[node.op_type],) if node.op_type in AXES else ())
+    return {node.input[k] for k in places if k < len(node.input)}
+
+
+def _form(
+    given: onnx.ModelProto, arrays: dict[str, np.ndarray], outputs: dict[str, np.ndarray], computed: list[str]
+) -> Form:
     """The case with its other inputs as constants."""
     model = onnx.ModelProto()
-    model.CopyFrom(case.model)
+    model.CopyFrom(given)
     graph = model.graph
     kinds = {i.name: i.type.tensor_type.elem_type for i in graph.input}
     del graph.input[:], graph.output[:], graph.initializer[:]
@@ -94,7 +106,8 @@ def _lifted(
 ) -> Iterator[Form]:
     node = onnx.NodeProto()
     node.CopyFrom(case.model.graph.node[0])
-    rank = max(arrays[name].ndim for name in computed) if computed else 0
+    results = [array.ndim for array in outputs.values()] if node.op_type == "Expand" else []
+    rank = max([arrays[name].ndim for name in computed] + results, default=0)
     if rank == 0:
         return
     arrays = dict(arrays)
@@ -115,14 +128,11 @@ def _lifted(
     lifted.CopyFrom(case.model)
     del lifted.graph.node[:]
     lifted.graph.node.append(node)
-    held = (
-        TestCase(**{**case.__dict__, "model": lifted}) if not hasattr(case, "_replace") else case._replace(model=lifted)
-    )
     for name in arrays:
         if all(i.name != name for i in lifted.graph.input):
             kind = helper.np_dtype_to_tensor_dtype(arrays[name].dtype)
             lifted.graph.input.append(helper.make_tensor_value_info(name, kind, arrays[name].shape))
-    yield _form(held, arrays, {name: array[None] for name, array in outputs.items()}, computed)
+    yield _form(lifted, arrays, {name: array[None] for name, array in outputs.items()}, computed)
 
 
 def _lift_parameters(node: onnx.NodeProto, arrays: dict[str, np.ndarray], rank: int) -> None:
@@ -158,7 +168,7 @@ def _turned(case: TestCase, arrays: dict[str, np.ndarray], outputs: dict[str, np
     swapped = {**arrays, first: arrays[first].transpose(1, 0, 2)}
     orders = {name: [2, 0, 1, 3] if array.ndim == 4 else [1, 0, 2] for name, array in outputs.items()}
     turned = {name: array.transpose(orders[name]) for name, array in outputs.items()}
-    form = _form(case, swapped, turned, [first])
+    form = _form(case.model, swapped, turned, [first])
     node = form.model.graph.node[0]
     node.input[0] = "turned_input"
     for index, name in enumerate(node.output):

@@ -222,7 +222,7 @@ def test_compiled_case_is_exact_and_within_its_formats(case, bits):
     got = Simulator(exact, "reference").scaled("y", raw)
     wanted = expected(case, inputs)
     if case.op in INDICES:  # inputs that are closer than a step may change places
-        assert (got != wanted).mean() <= {"8bit": 0.05, "16bit": 0.0}[bits]
+        assert (got != wanted).mean() <= {"8bit": 0.1, "16bit": 0.0}[bits]
         return
     if case.op in COMPOSITE:
         largest = float(np.abs(wanted).max())

@@ -278,6 +278,7 @@ SUPPORTED_INPUT_TYPES = {
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,
     onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
     onnx.TensorProto.INT8,
     onnx.TensorProto.UINT8,
     onnx.TensorProto.INT16,

@@ -10,6 +10,7 @@ import numpy as np
 from toolchain.errors import UnsupportedOperator
 from toolchain.ir import Array
 
+CROP = "tf_crop_and_resize"
 LENGTH_TOLERANCE = 1e-4
 BEFORE_11 = "simple"
 """The nearest_mode that opset 10 implies: down where a picture grows, up where it shrinks."""
@@ -25,6 +26,7 @@ class Interpolation:
     nearest: str
     cubic: float
     exclude_outside: bool
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("nearest", "linear", "cubic"):
@@ -32,19 +34,23 @@ class Interpolation:
         if self.nearest not in NEAREST:
             raise UnsupportedOperator(f"has the nearest_mode {self.nearest!r}")
 
-    def matrix(self, length: int, size: int, scale: float) -> Array:
-        """(size, length): each output as a combination of inputs."""
+    def matrix(self, length: int, size: int, scale: float, region: tuple[float, float] = (0.0, 1.0)) -> Array:
+        """(size, length): each output as a combination of inputs, of none where it lies outside a cropped `region`."""
         result = np.zeros((size, length))
+        narrow = min(scale, 1.0) if self.antialias else 1.0
+        reach = math.floor((1 if self.mode == "linear" else 2) / narrow)
         for row in range(size):
-            at = self._source(row, length, size, scale)
+            at = self._source(row, length, size, scale, region)
+            if self.coordinates == CROP and not 0 <= at <= length - 1:
+                continue
             if self.mode == "nearest":
                 result[row, min(max(self._rounded(at, scale), 0), length - 1)] = 1
                 continue
             start = math.floor(at)
-            distance = at - start
-            offsets = (0, 1) if self.mode == "linear" else (-1, 0, 1, 2)
-            weights = np.array([self._weight(abs(offset - distance)) for offset in offsets])
-            places = [start + offset for offset in offsets]
+            places = range(start - reach, start + reach + 2)
+            weights = np.array([self._weight(abs(place - at) * narrow) for place in places])
+            if self.antialias:
+                weights /= weights.sum()
             if self.exclude_outside:
                 weights *= [0 <= place < length for place in places]
                 weights /= weights.sum()
@@ -52,8 +58,9 @@ class Interpolation:
                 result[row, min(max(place, 0), length - 1)] += weight
         return result
 
-    def _source(self, row: int, length: int, size: int, scale: float) -> float:
+    def _source(self, row: int, length: int, size: int, scale: float, region: tuple[float, float]) -> float:
         """The place in the input."""
+        first, last = region
         match self.coordinates:
             case "half_pixel":
                 return (row + 0.5) / scale - 0.5
@@ -68,6 +75,10 @@ class Interpolation:
                         f"aligns corners at a length of {scale * length:g}, where evaluators of ONNX disagree"
                     )
                 return row * (length - 1) / (size - 1) if size > 1 else 0.0
+            case "tf_crop_and_resize":
+                if size == 1:
+                    return (first + last) / 2 * (length - 1)
+                return (first + row * (last - first) / (size - 1)) * (length - 1)
             case "asymmetric":
                 return row / scale
         raise UnsupportedOperator(f"has the coordinate_transformation_mode {self.coordinates!r}")

@@ -160,7 +160,10 @@ def add_affine(importing: Importer, node: OnnxNode, value: str, scale: Array, of
 def import_mul(importing: Importer, node: OnnxNode) -> None:
     node.ignore("axis", "broadcast")
     if node.op_type == "Div":
-        constant = importing.constant(node, 1, "the divisor").astype(float)
+        divisor = importing.constant(node, 1, "the divisor")
+        if divisor.dtype.kind != "f":
+            raise UnsupportedOperator("divides integers, which cuts fractions off; only real numbers are supported")
+        constant = divisor.astype(float)
         if (constant == 0).any():
             raise ModelError("divides by zero")
         import_affine(importing, node, 0, 1 / constant, np.zeros(1))

@@ -44,6 +44,7 @@ class Cell:
     recurrent: Array
     bias: Array
     recurrent_bias: Array
+    peephole: Array
 
     def add(self, operator: Operator, *inputs: str, name: str) -> str:
         return self.importing.add(self.node, operator, *inputs, part=f"{self.part}_{name}")
@@ -83,6 +84,8 @@ def lstm_step(cell: Cell, given: str, past: State, step: int) -> State:
     if state is not None:
         zeros = np.zeros(4 * cell.hidden)
         given = cell.add(Add(), given, cell.fed_back(state, cell.recurrent, zeros, f"state{step}"), name=f"sum{step}")
+    if cell.peephole.any():
+        return _with_peepholes(cell, given, memory, step)
     gates = cell.add(Sigmoid(), cell.gate(given, 0, 3, f"gate_sums{step}"), name=f"gates{step}")
     candidate = cell.add(Tanh(), cell.gate(given, 3, 1, f"candidate_sum{step}"), name=f"candidate{step}")
     fresh = cell.add(Product(), cell.gate(gates, 0, 1, f"in{step}"), candidate, name=f"fresh{step}")
@@ -91,6 +94,27 @@ def lstm_step(cell: Cell, given: str, past: State, step: int) -> State:
         fresh = cell.add(Add(), kept, fresh, name=f"memory{step}")
     shown = cell.add(Tanh(), fresh, name=f"shown{step}")
     return cell.add(Product(), cell.gate(gates, 1, 1, f"out{step}"), shown, name=f"h{step}"), fresh
+
+
+def _with_peepholes(cell: Cell, given: str, memory: str | None, step: int) -> State:
+    """The same where gates also see the memory, the output gate the new one."""
+
+    def seen(gate: int, seeing: str | None, name: str) -> str:
+        weights = np.split(cell.peephole, 3)[gate]
+        total = cell.gate(given, gate, 1, f"{name}_sum{step}")
+        if seeing is not None:
+            part = f"{cell.part}_{name}_seen{step}"
+            peeped = add_affine(cell.importing, cell.node, seeing, weights, np.zeros(1), part=part)
+            total = cell.add(Add(), total, peeped, name=f"{name}_total{step}")
+        return cell.add(Sigmoid(), total, name=f"{name}{step}")
+
+    candidate = cell.add(Tanh(), cell.gate(given, 3, 1, f"candidate_sum{step}"), name=f"candidate{step}")
+    fresh = cell.add(Product(), seen(0, memory, "in"), candidate, name=f"fresh{step}")
+    if memory is not None:
+        kept = cell.add(Product(), seen(2, memory, "forget"), memory, name=f"kept{step}")
+        fresh = cell.add(Add(), kept, fresh, name=f"memory{step}")
+    shown = cell.add(Tanh(), fresh, name=f"shown{step}")
+    return cell.add(Product(), seen(1, fresh, "out"), shown, name=f"h{step}"), fresh
 
 
 def gru_step(cell: Cell, given: str, past: State, step: int) -> State:
@@ -179,14 +203,19 @@ def _cells(importing: Importer, node: OnnxNode, gates: int, width: int) -> list[
     bias = np.zeros((count, 2 * gates * hidden))
     if node.has(3):
         bias = importing.constant(node, 3, "the bias").astype(float)
+    peephole = (
+        importing.constant(node, 7, "the peepholes").astype(float) if node.has(7) else np.zeros((count, 3 * hidden))
+    )
     backward = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     order = backward.get(node.attribute("direction", "forward"), ())
     if len(order) != count or int(node.attribute("hidden_size", hidden)) != hidden:
         raise ModelError(f"has weights for {count} directions of {hidden} hidden values")
-    return [
-        (Cell(importing, node, hidden, f"d{k}", weights[k].T, recurrent[k].T, *np.split(bias[k], 2)), is_backward)
-        for k, is_backward in enumerate(order)
-    ]
+    cells = []
+    for k, is_backward in enumerate(order):
+        first, second = np.split(bias[k], 2)
+        cell = Cell(importing, node, hidden, f"d{k}", weights[k].T, recurrent[k].T, first, second, peephole[k])
+        cells.append((cell, is_backward))
+    return cells
 
 
 def _activations(node: OnnxNode) -> list[str]:
@@ -205,6 +234,6 @@ def _check(importing: Importer, node: OnnxNode, known: tuple[tuple[str, ...], ..
         raise UnsupportedOperator(f"has {steps} steps, {MOST_STEPS} are unrolled at most")
     if node.has(4) and (importing.constant(node, 4, "the length of sequences") != steps).any():
         raise UnsupportedOperator(f"has sequences of other lengths than {steps}")
-    for index, what in ((5, "the initial state"), (6, "the initial memory"), (7, "the peephole")):
+    for index, what in ((5, "the initial state"), (6, "the initial memory")):
         if node.has(index) and importing.constant(node, index, what).any():
             raise UnsupportedOperator(f"has {what} that is not 0")

@@ -12,7 +12,7 @@ import numpy as np
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Loops, Port, Schedule, integer_array, integer_type
 from toolchain.errors import ModelError, PassError, UnsupportedOperator
 from toolchain.frontends.broadcasting import repeated
-from toolchain.frontends.interpolation import BEFORE_11, Interpolation
+from toolchain.frontends.interpolation import BEFORE_11, CROP, Interpolation
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator, Sample, importer, operator
@@ -180,7 +180,9 @@ def sampled(matrix: Array) -> tuple[tuple[int, ...], Constant]:
     """First elements and weights for a matrix (outputs, inputs): every row becomes one run of equally many entries."""
     runs = [np.flatnonzero(row) for row in matrix]
     taps = max(int(run[-1] - run[0]) + 1 if run.size else 1 for run in runs)
-    first = [min(int(run[0]) if run.size else 0, matrix.shape[1] - taps) for run in runs]
+    first: list[int] = []
+    for run in runs:  # one without entries may stand anywhere
+        first.append(min(int(run[0]), matrix.shape[1] - taps) if run.size else (first or [0])[-1])
     if first != sorted(first):
         raise UnsupportedOperator("mirrors the picture")
     return tuple(first), Constant([row[f : f + taps] for row, f in zip(matrix, first, strict=True)])
@@ -197,9 +199,6 @@ def import_resize(importing: Importer, node: OnnxNode) -> None:
     shape = importing.shape(importing.value(node, 0))
     if len(shape) not in (2, 3):
         raise UnsupportedOperator(f"works on {len(shape) - 1} spatial dimensions, 1 and 2 are supported")
-    node.ignore("extrapolation_value")  # of tf_crop_and_resize, which is refused
-    if node.has(1) and node.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        importing.constant(node, 1, "the region")
     axes = [importing.full_axis(a, len(shape)) for a in node.attribute("axes", list(range(len(shape) + 1)))]
     sizes, scales = [1, *shape], [1.0] * (len(shape) + 1)
     if node.has(3) and importing.constant(node, 3, "the sizes").size:
@@ -220,16 +219,24 @@ def import_resize(importing: Importer, node: OnnxNode) -> None:
         raise ModelError("has neither scales nor sizes")
     if scales[:2] != [1.0, 1.0]:
         raise UnsupportedOperator(f"has the scales {scales[:2]} for batch and channels, only 1 is supported")
-    if node.attribute("antialias", 0):
-        raise UnsupportedOperator("has the attribute antialias")
+    regions = [(0.0, 1.0)] * (len(shape) + 1)
+    if node.attribute("coordinate_transformation_mode", "half_pixel") == CROP:
+        region = [float(end) for end in importing.constant(node, 1, "the region").ravel()]
+        for axis, first, last in zip(axes, region[: len(axes)], region[len(axes) :], strict=True):
+            regions[axis] = (first, last)
+        if node.attribute("extrapolation_value", 0.0):
+            raise UnsupportedOperator("has an extrapolation_value that is not 0")
+    node.ignore("extrapolation_value")
     method = Interpolation(
         node.attribute("mode", "nearest"),
         node.attribute("coordinate_transformation_mode", "half_pixel"),
         node.attribute("nearest_mode", "round_prefer_floor"),
         node.attribute("cubic_coeff_a", -0.75),
         bool(node.attribute("exclude_outside", 0)),
+        bool(node.attribute("antialias", 0)),
     )
-    maps = [sampled(method.matrix(shape[k], sizes[k + 1], scales[k + 1])) for k in range(1, len(shape))]
+    spatial = range(1, len(shape))
+    maps = [sampled(method.matrix(shape[k], sizes[k + 1], scales[k + 1], regions[k + 1])) for k in spatial]
     add_resample(importing, node, maps)
 
 

@@ -23,7 +23,7 @@ def is_program(graph: Graph) -> bool:
     return any(isinstance(node.operator, Quantize) for node in graph.nodes)
 
 
-def keep_integers(graph: Graph, configuration: Configuration, budget: Budget | None) -> tuple[Packing, Configuration]:
+def keep_integers(graph: Graph, configuration: Configuration, budget: Budget | None) -> Packing:
     """The program as it is, in the form that the rest of the compiler takes, its weights stored as they are.
 
     Raises ConfigurationError for options that would change integers.
@@ -45,7 +45,7 @@ def keep_integers(graph: Graph, configuration: Configuration, budget: Budget | N
         if forced:
             raise ConfigurationError(f"{forced[0]!r}: the model has its own", where=f"layer {name!r}", fix=FIX)
     saturations = {node.name: 0 for node in graph.nodes if isinstance(node.operator, Quantize)}
-    return Packing(Lowered(graph, saturations, {}), None, 0.0), configuration.model_copy(update={"pack": "none"})
+    return Packing(Lowered(graph, saturations, {}), None, 0.0)
 
 
 def random_rows(graph: Graph) -> dict[str, Array]:
