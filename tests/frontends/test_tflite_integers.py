@@ -175,9 +175,45 @@ def other_scale(case):
     return [x], [y]
 
 
+def subtraction(case):
+    a, b, y = (case.activation(1, 3, 4, 5) for _ in range(3))
+    case.network.operator("SUB", [a, b], [y], "Sub", 2, FusedActivationFunction=case.pick(0, 1))
+    return [a, b], [y]
+
+
+def mean(case):
+    rows, columns = (int(n) for n in case.rng.integers(1, 9, 2))
+    keep = case.pick(True, False)
+    scale, zero = case.scale(), case.zero()
+    other = (scale, zero) if case.pick(True, False) else (case.scale(), case.zero())
+    x = case.activation(1, rows, columns, 5, scale=scale, zero=zero)
+    y = case.activation(*((1, 1, 1, 5) if keep else (1, 5)), scale=other[0], zero=other[1])
+    axes = case.network.constant(np.int32(case.pick([1, 2], [2, 1])))
+    case.network.operator("MEAN", [x, axes], [y], "Reducer", 2, KeepDims=keep)
+    return [x], [y]
+
+
+def sigmoid(case):
+    x, y = case.activation(1, 40), case.activation(1, 40, scale=1 / 256, zero=RANGES[case.element][0])
+    case.network.operator("LOGISTIC", [x], [y], version=2)
+    return [x], [y]
+
+
+def tanh(case):
+    x, y = case.activation(1, 40), case.activation(1, 40, scale=1 / 128, zero=0 if case.element == "int8" else 128)
+    case.network.operator("TANH", [x], [y], version=2)
+    return [x], [y]
+
+
+def leaky_relu(case):
+    x, y = case.activation(1, 40), case.activation(1, 40)
+    case.network.operator("LEAKY_RELU", [x], [y], "LeakyRelu", 2, Alpha=case.pick(0.1, 0.3, 1.0))
+    return [x], [y]
+
+
 OPERATORS = [
     convolution, depthwise, matrix, addition, addition_to_itself, average, maximum, softmax, relu, concatenation,
-    padding, other_scale,
+    padding, other_scale, subtraction, mean, sigmoid, tanh, leaky_relu,
 ]  # fmt: skip
 
 

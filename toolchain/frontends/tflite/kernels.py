@@ -13,7 +13,14 @@ from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.tflite.builder import along
 from toolchain.frontends.tflite.files import Tensor
 from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, translates
-from toolchain.frontends.tflite.multipliers import channel_scales, factors, softmax_table, tensor_scale
+from toolchain.frontends.tflite.multipliers import (
+    channel_scales,
+    factors,
+    mean_factors,
+    ratio,
+    softmax_table,
+    tensor_scale,
+)
 from toolchain.ir import Constant, FixedType
 from toolchain.ir.types import needed_width
 from toolchain.ir.window import Window
@@ -183,7 +190,7 @@ def fully_connected(step: Step) -> None:
     step.give(rescaled(step, sums, wanted, step.option("FusedActivationFunction"), ScaleRounding.SINGLE))
 
 
-@translates("ADD")
+@translates("ADD", "SUB")
 def add(step: Step) -> None:
     """Both operands with 20 more bits in twice the larger scale, each rounded once; their sum once more."""
     if step.option("PotScaleInt16") not in (0, 1):
@@ -194,14 +201,14 @@ def add(step: Step) -> None:
     for k, scale in enumerate(scales):
         operand = Rescale(*factors([scale / twice]), before=ADD_SHIFT)
         parts.append(step.add(operand, step.value(k), part=f"operand_{k}"))
-    total = step.add(Add(), *parts)
+    total = step.add(Add(subtract=step.operation.kind == "SUB"), *parts)
     result = twice / ((1 << ADD_SHIFT) * meaning_of(step.output).scale)
     step.give(rescaled(step, total, [result], step.option("FusedActivationFunction")))
 
 
 @translates(*ACTIVATIONS)
 def activation(step: Step) -> None:
-    scale = meaning_of(step.tensor(0)).scale / meaning_of(step.output).scale
+    scale = ratio(meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale)
     code = ACTIVATIONS[step.operation.kind]
     step.give(step.add(Rescale(*factors([scale]), *limits(step, code)), step.value(0)))
 
@@ -228,6 +235,21 @@ def pool(step: Step) -> None:
     if type.low < low or type.high > high:
         value = step.add(Rescale.identity(0, low, high), value, part="clip")
     step.give(value)
+
+
+@translates("MEAN")
+def mean(step: Step) -> None:
+    """Over rows and columns: the exact sum, then one rescaling that holds the division too."""
+    axes, value = step.tensor(1).data, step.value(0)
+    given = step.type(value).shape
+    if axes is None or len(given) != 3 or sorted(int(axis) % 4 for axis in axes.ravel()) != [1, 2]:
+        raise UnsupportedOperator("is supported over the rows and columns of a picture")
+    keep = bool(step.option("KeepDims"))
+    total = step.add(AveragePool(Window((given[0], given[1])), Constant([[1]]), 0), value, part="sum")
+    scales = meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale
+    divided = Rescale(*mean_factors(*scales, given[0] * given[1]), *limits(step, 0))
+    value = step.add(divided, total)
+    step.give(value if keep else step.add(Reshape(given[2:]), value, part="flatten"))
 
 
 @translates("SOFTMAX")

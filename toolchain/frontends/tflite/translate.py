@@ -9,7 +9,7 @@ import onnx
 
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.onnx import unsupported
-from toolchain.frontends.tflite import elementwise, kernels, layers, shapes  # noqa: F401 - they register what they do
+from toolchain.frontends.tflite import curves, elementwise, kernels, layers, shapes  # noqa: F401 - they register
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
 from toolchain.frontends.tflite.integers import integer_graph, is_quantized
