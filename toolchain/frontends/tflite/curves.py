@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from toolchain.errors import UnsupportedOperator
 from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, translates
-from toolchain.frontends.tflite.multipliers import factors, ratio
-from toolchain.ir import Constant, FixedType, TensorType
+from toolchain.frontends.tflite.multipliers import factors, multiplier, ratio
+from toolchain.ir import Constant, FixedType, Rounding, TensorType
+from toolchain.ir.rounding import round_shift
 from toolchain.ir.types import needed_width
 from toolchain.ops.rescale import Rescale
 from toolchain.ops.table import Table
@@ -67,15 +68,55 @@ def leaky_relu(step: Step) -> None:
     step.give(tabulated(step, np.where(x >= 0, *branches).ravel()))
 
 
-def tabulated(step: Step, entries: NDArray[np.int64]) -> str:
-    """A table by the centred input; `entries` are centred outputs for the file's integers from the lowest on."""
-    value = step.value(0)
+@translates("HARD_SWISH")
+def hard_swish(step: Step) -> None:
+    """x * relu6(x + 3) / 6 in 16 bits: the input with 7 more bits, once in the output's scale, once in [-1, 1)."""
+    given, result = meaning_of(step.tensor(0)), meaning_of(step.output)
+    type = TYPES[step.output.element]
+    fine = np.float32(1 / 128) * np.float32(given.scale)
+    output_factor, output_shift = multiplier(float(fine / np.float32(result.scale)))
+    ramp_factor, ramp_shift = multiplier(float(fine / np.float32(3 / 32768)))
+    if output_shift > 0:
+        raise UnsupportedOperator("has an output scale below a 128th of its input's")
+    x = (np.arange(type.low, type.high + 1) - given.zero_point) << 7
+    ramp = _saturated(x << max(ramp_shift - 1, 0))
+    ramp = _half_product(ramp, _half_factor(ramp_factor))
+    if ramp_shift > 0:
+        ramp = _saturated(ramp << 1)
+    elif ramp_shift < 0:
+        ramp = round_shift(ramp, -ramp_shift, Rounding.RND_INF)
+    ramp = (ramp + (1 << 15)) >> 1
+    product = ramp * _half_product(x, _half_factor(output_factor))
+    cut = np.sign(product) * (np.abs(product) >> 15)
+    entries = round_shift(_saturated(cut), -output_shift, Rounding.RND_INF)
+    low, high = type.low - result.zero_point, type.high - result.zero_point
+    step.give(tabulated(step, entries.clip(low, high)))
+
+
+def _half_factor(factor: int) -> int:
+    """A 31-bit multiplier with 15 bits."""
+    return min((factor + (1 << 15)) >> 16, (1 << 15) - 1)
+
+
+def _half_product(values: NDArray[np.int64], factor: int) -> NDArray[np.int64]:
+    """values * factor * 2**-15, half up."""
+    return _saturated((values * factor + (1 << 14)) >> 15)
+
+
+def _saturated(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return values.clip(-(1 << 15), (1 << 15) - 1)
+
+
+def tabulated(step: Step, entries: NDArray[np.int64], index: int = 0) -> str:
+    """A table by a centred input; `entries` are centred outputs for the file's integers from the lowest on."""
+    value = step.value(index)
     type = step.type(value)
-    zero, own = meaning_of(step.tensor(0)).zero_point, TYPES[step.tensor(0).element]
+    zero, own = meaning_of(step.tensor(index)).zero_point, TYPES[step.tensor(index).element]
     held = patterns(type) + zero
     table = entries[(held.clip(own.low, own.high) - own.low)]
     width, signed = needed_width(int(entries.min()), int(entries.max()))
-    return step.add(Table(Constant(table), FixedType(width, width, signed)), value)
+    part = "" if len(step.operation.inputs) == 1 else f"table_{index}"
+    return step.add(Table(Constant(table), FixedType(width, width, signed)), value, part=part)
 
 
 def patterns(type: TensorType) -> NDArray[np.int64]:
