@@ -8,7 +8,7 @@ import pytest
 from tests.frontends.tflite_files import Network
 from toolchain.compiler import compile_model
 from toolchain.errors import ConfigurationError, ModelError, UnsupportedOperator
-from toolchain.frontends import read_graph
+from toolchain.frontends import read_graph, read_model
 from toolchain.ir.text import to_text
 from toolchain.project import load
 from toolchain.simulation.simulator import Simulator
@@ -175,9 +175,88 @@ def other_scale(case):
     return [x], [y]
 
 
+def subtraction(case):
+    a, b, y = (case.activation(1, 3, 4, 5) for _ in range(3))
+    case.network.operator("SUB", [a, b], [y], "Sub", 2, FusedActivationFunction=case.pick(0, 1))
+    return [a, b], [y]
+
+
+def mean(case):
+    rows, columns = (int(n) for n in case.rng.integers(1, 9, 2))
+    keep = case.pick(True, False)
+    scale, zero = case.scale(), case.zero()
+    other = (scale, zero) if case.pick(True, False) else (case.scale(), case.zero())
+    x = case.activation(1, rows, columns, 5, scale=scale, zero=zero)
+    y = case.activation(*((1, 1, 1, 5) if keep else (1, 5)), scale=other[0], zero=other[1])
+    axes = case.network.constant(np.int32(case.pick([1, 2], [2, 1])))
+    case.network.operator("MEAN", [x, axes], [y], "Reducer", 2, KeepDims=keep)
+    return [x], [y]
+
+
+def sigmoid(case):
+    x, y = case.activation(1, 40), case.activation(1, 40, scale=1 / 256, zero=RANGES[case.element][0])
+    case.network.operator("LOGISTIC", [x], [y], version=2)
+    return [x], [y]
+
+
+def tanh(case):
+    x, y = case.activation(1, 40), case.activation(1, 40, scale=1 / 128, zero=0 if case.element == "int8" else 128)
+    case.network.operator("TANH", [x], [y], version=2)
+    return [x], [y]
+
+
+def leaky_relu(case):
+    x, y = case.activation(1, 40), case.activation(1, 40)
+    case.network.operator("LEAKY_RELU", [x], [y], "LeakyRelu", 2, Alpha=case.pick(0.1, 0.3, 1.0))
+    return [x], [y]
+
+
+def hard_swish(case):
+    x, y = case.activation(1, 40), case.activation(1, 40)
+    case.network.operator("HARD_SWISH", [x], [y], "HardSwish")
+    return [x], [y]
+
+
+def concatenation_of_scales(case):
+    shapes = (2, 3, 1)
+    if case.element == "uint8":
+        parts = [case.activation(1, 3, n) for n in shapes]
+    else:
+        scale, zero = case.scale(), case.zero()
+        parts = [case.activation(1, 3, n, scale=scale, zero=zero) for n in shapes]
+    ends = {} if case.element == "uint8" else {"scale": scale, "zero": zero}
+    y = case.activation(1, 3, 6, **ends)
+    case.network.operator("CONCATENATION", parts, [y], "Concatenation", 2, Axis=-1)
+    return parts, [y]
+
+
+def transposition(case):
+    scale, zero = case.scale(), case.zero()
+    x, y = (case.activation(*shape, scale=scale, zero=zero) for shape in ((1, 3, 4, 5), (1, 5, 3, 4)))
+    case.network.operator("TRANSPOSE", [x, case.network.constant(np.int32([0, 3, 1, 2]))], [y], "Transpose", 2)
+    return [x], [y]
+
+
+def strided_slice(case):
+    scale, zero = case.scale(), case.zero()
+    x, y = (case.activation(*shape, scale=scale, zero=zero) for shape in ((1, 6, 4, 5), (1, 3, 5)))
+    lists = [case.network.constant(np.int32(values)) for values in ([0, 1, 2, 0], [1, 6, 3, 5], [1, 2, 1, 1])]
+    case.network.operator("STRIDED_SLICE", [x, *lists], [y], "StridedSlice", 2, ShrinkAxisMask=4, BeginMask=1)
+    return [x], [y]
+
+
+def cut(case):
+    scale, zero = case.scale(), case.zero()
+    x, y = (case.activation(*shape, scale=scale, zero=zero) for shape in ((1, 6, 4, 5), (1, 3, 4, 2)))
+    lists = [case.network.constant(np.int32(values)) for values in ([0, 2, 0, 3], [1, 3, 4, -1])]
+    case.network.operator("SLICE", [x, *lists], [y], "Slice", 2)
+    return [x], [y]
+
+
 OPERATORS = [
     convolution, depthwise, matrix, addition, addition_to_itself, average, maximum, softmax, relu, concatenation,
-    padding, other_scale,
+    padding, other_scale, subtraction, mean, sigmoid, tanh, leaky_relu, hard_swish, concatenation_of_scales,
+    transposition, strided_slice, cut,
 ]  # fmt: skip
 
 
@@ -314,6 +393,12 @@ def test_refused(make, index, fields, text, tmp_path):
     other(case.network, index, **fields)
     with pytest.raises(ModelError, match=text):
         read_graph(case.files(tmp_path / "m.tflite", *ends))
+
+
+def test_there_is_no_real_model_in_it(tmp_path):
+    case = Case(2, "int8")
+    with pytest.raises(UnsupportedOperator, match="is quantized: there is no model of real numbers in it"):
+        read_model(case.files(tmp_path / "m.tflite", *relu(case)))
 
 
 def test_unsupported_operators_are_listed(tmp_path):

@@ -135,7 +135,10 @@ def fold(
 def _matched(
     graph: Graph, foldings: dict[str, Folding], table: Mapping[str, list[Option]], target: int
 ) -> dict[str, Folding]:
-    """Lets simple nodes take the lanes of the node before them where that is legal, so that nothing is repacked."""
+    """Lets simple nodes take the lanes of the node before them where that is legal, so that nothing is repacked.
+
+    Not for more multipliers: the solver found room for those that it chose.
+    """
     result: dict[str, Folding] = {}
     lanes_out: dict[str, int] = {}
     for node in graph.nodes:
@@ -151,7 +154,9 @@ def _matched(
             continue
         folding = foldings[node.name]
         if not isinstance(node.operator, Conv | Gemm):
-            same = [o for o in table[node.name] if o.folding.lanes == before and o.steps <= target]
+            most = next(o.cost.dsp for o in table[node.name] if o.folding == folding)
+            legal = (o for o in table[node.name] if o.steps <= target and o.cost.dsp <= most)
+            same = [o for o in legal if o.folding.lanes == before]
             folding = same[0].folding if same else folding
         result[node.name] = folding
         lanes_out[node.name] = folding.pe if isinstance(node.operator, Conv | Gemm) else folding.lanes

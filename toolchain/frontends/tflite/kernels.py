@@ -13,18 +13,23 @@ from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.tflite.builder import along
 from toolchain.frontends.tflite.files import Tensor
 from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, translates
-from toolchain.frontends.tflite.multipliers import channel_scales, factors, softmax_table, tensor_scale
+from toolchain.frontends.tflite.multipliers import (
+    channel_scales,
+    factors,
+    mean_factors,
+    ratio,
+    softmax_table,
+    tensor_scale,
+)
 from toolchain.ir import Constant, FixedType
 from toolchain.ir.types import needed_width
 from toolchain.ir.window import Window
 from toolchain.ops.add import Add
 from toolchain.ops.average_pool import AveragePool
-from toolchain.ops.concat import Concat
 from toolchain.ops.conv import Conv
 from toolchain.ops.fixed_softmax import FixedSoftmax
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.max_pool import MaxPool
-from toolchain.ops.pad import Pad
 from toolchain.ops.rescale import Rescale, ScaleRounding
 from toolchain.ops.reshape import Reshape
 
@@ -183,7 +188,7 @@ def fully_connected(step: Step) -> None:
     step.give(rescaled(step, sums, wanted, step.option("FusedActivationFunction"), ScaleRounding.SINGLE))
 
 
-@translates("ADD")
+@translates("ADD", "SUB")
 def add(step: Step) -> None:
     """Both operands with 20 more bits in twice the larger scale, each rounded once; their sum once more."""
     if step.option("PotScaleInt16") not in (0, 1):
@@ -194,14 +199,14 @@ def add(step: Step) -> None:
     for k, scale in enumerate(scales):
         operand = Rescale(*factors([scale / twice]), before=ADD_SHIFT)
         parts.append(step.add(operand, step.value(k), part=f"operand_{k}"))
-    total = step.add(Add(), *parts)
+    total = step.add(Add(subtract=step.operation.kind == "SUB"), *parts)
     result = twice / ((1 << ADD_SHIFT) * meaning_of(step.output).scale)
     step.give(rescaled(step, total, [result], step.option("FusedActivationFunction")))
 
 
 @translates(*ACTIVATIONS)
 def activation(step: Step) -> None:
-    scale = meaning_of(step.tensor(0)).scale / meaning_of(step.output).scale
+    scale = ratio(meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale)
     code = ACTIVATIONS[step.operation.kind]
     step.give(step.add(Rescale(*factors([scale]), *limits(step, code)), step.value(0)))
 
@@ -230,6 +235,21 @@ def pool(step: Step) -> None:
     step.give(value)
 
 
+@translates("MEAN")
+def mean(step: Step) -> None:
+    """Over rows and columns: the exact sum, then one rescaling that holds the division too."""
+    axes, value = step.tensor(1).data, step.value(0)
+    given = step.type(value).shape
+    if axes is None or len(given) != 3 or sorted(int(axis) % 4 for axis in axes.ravel()) != [1, 2]:
+        raise UnsupportedOperator("is supported over the rows and columns of a picture")
+    keep = bool(step.option("KeepDims"))
+    total = step.add(AveragePool(Window((given[0], given[1])), Constant([[1]]), 0), value, part="sum")
+    scales = meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale
+    divided = Rescale(*mean_factors(*scales, given[0] * given[1]), *limits(step, 0))
+    value = step.add(divided, total)
+    step.give(value if keep else step.add(Reshape(given[2:]), value, part="flatten"))
+
+
 @translates("SOFTMAX")
 def softmax(step: Step) -> None:
     result, type = meaning_of(step.output), TYPES[step.output.element]
@@ -240,53 +260,6 @@ def softmax(step: Step) -> None:
         raise ModelError(f"has Beta = {beta}")
     table = softmax_table(meaning_of(step.tensor(0)).scale, beta)
     step.give(step.add(FixedSoftmax(Constant(table)), step.value(0)))
-
-
-@translates("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-def reshape(step: Step) -> None:
-    step.ignore("NewShape", "SqueezeDims")
-    step.same_meaning(0)
-    value, sizes = step.value(0), step.output.shape[1:]
-    if not sizes or min(sizes) < 1 or math.prod(sizes) != step.type(value).size:
-        raise UnsupportedOperator(f"to {list(step.output.shape)} moves elements between the samples of a batch")
-    step.give(step.add(Reshape(sizes), value))
-
-
-@translates("CONCATENATION")
-def concatenation(step: Step) -> None:
-    count = len(step.operation.inputs)
-    step.same_meaning(*range(count))
-    rank = len(step.output.shape)
-    axis = int(step.option("Axis"))
-    if not -rank <= axis < rank or axis % rank == 0:
-        raise UnsupportedOperator(f"joins along axis {axis}")
-    low, high = limits(step, step.option("FusedActivationFunction"))
-    values = []
-    for k in range(count):
-        value = step.value(k)
-        if (step.type(value).low, step.type(value).high) != (low, high):  # operands need one type
-            value = step.add(Rescale.identity(0, low, high), value, part=f"operand_{k}")
-        values.append(value)
-    step.give(step.add(Concat(axis % rank - 1), *values))
-
-
-@translates("PAD", "PADV2")
-def pad(step: Step) -> None:
-    """With real zero, or PADV2's value, an integer of the output's scale."""
-    step.same_meaning(0)
-    amounts, fill = step.tensor(1).data, 0
-    if step.operation.kind == "PADV2":
-        step.same_meaning(2)
-        data = step.tensor(2).data
-        if data is None or data.size != 1:
-            raise UnsupportedOperator("pads with a computed value")
-        fill = int(data.ravel()[0]) - meaning_of(step.output).zero_point
-    value = step.value(0)
-    rank = len(step.type(value).shape)
-    if amounts is None or amounts.shape != (rank + 1, 2) or amounts.min() < 0 or amounts[0].any() or rank > 3:
-        raise UnsupportedOperator("has paddings that are computed, negative, or reach into the batch")
-    before, after = (tuple(int(n) for n in amounts[1:, k]) for k in range(2))
-    step.give(step.add(Pad(before, after, fill), value))
 
 
 @translates("QUANTIZE")

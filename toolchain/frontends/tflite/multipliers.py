@@ -48,6 +48,18 @@ def tensor_scale(given: float, weight: float, result: float) -> float:
     return float(np.float32(given) * np.float32(weight)) / result
 
 
+def ratio(given: float, result: float, factor: float = 1.0) -> float:
+    """Of activations without weights: a float32 quotient, behind a float32 product where there is a factor."""
+    return float(np.float32(given) * np.float32(factor) / np.float32(result))
+
+
+def mean_factors(given: float, result: float, count: int) -> tuple[Constant, Constant]:
+    """Of a sum of `count` numbers to their mean: the multiplier is divided in integers, which cuts it off."""
+    m, shift = multiplier(given / result)
+    places = min(count.bit_length() - 1, 32, SHIFT_LIMIT + shift)
+    return Constant([(m << places) // count]), Constant([shift - places])
+
+
 def softmax_table(scale: float, beta: float) -> list[int]:
     """exp(-d * scale * beta) for d = 0, 1, ... up to where the softmax ends it."""
     real = min(beta * scale * (1 << (FRACTION - DIFFERENCE_BITS)), float(LARGEST))

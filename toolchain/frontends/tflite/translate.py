@@ -9,7 +9,7 @@ import onnx
 
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.onnx import unsupported
-from toolchain.frontends.tflite import elementwise, kernels, layers, shapes  # noqa: F401 - they register what they do
+from toolchain.frontends.tflite import arrangement, curves, elementwise, kernels, layers, shapes  # noqa: F401 - they register
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
 from toolchain.frontends.tflite.integers import integer_graph, is_quantized
@@ -29,7 +29,10 @@ def load(path: Path) -> onnx.ModelProto:
         ModelError: the file is damaged or inconsistent.
         UnsupportedOperator: operators or options without a translation, all of them in `.problems`.
     """
-    return translate(read(path), path.name)
+    model = read(path)
+    if is_quantized(needed(model)):
+        raise UnsupportedOperator("is quantized: there is no model of real numbers in it", where=path.name)
+    return translate(model, path.name)
 
 
 def load_integers(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph | None:
