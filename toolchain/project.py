@@ -70,7 +70,8 @@ class StoredProgram:
 def store_program(graph: Graph, *, shared: bool = True) -> StoredProgram:
     """The files that hold an integer program.
 
-    With `shared` off equal constants are stored each time, so that the tensors do not depend on their values.
+    With `shared` off, for weights that the hardware decodes, equal constants are stored each time, so that the tensors do
+    not depend on their values.
     """
     constants: list[Constant] = []
     text = to_text(graph, constants, shared=shared)
@@ -78,7 +79,8 @@ def store_program(graph: Graph, *, shared: bool = True) -> StoredProgram:
         roles = _roles(graph)
         data, breakdown = pack([Tensor(roles[constant], constant) for constant in constants])
     else:
-        data, breakdown = pack([Tensor(role_of(field), constant) for _, field, constant in loaded.constants(graph)])
+        tensors = [Tensor(role_of(field), constant) for _, field, constant in loaded.constants(graph)]
+        data, breakdown = pack(tensors, loaded.DECODERS)
     program = {
         "format": FORMAT,
         "version": VERSION,

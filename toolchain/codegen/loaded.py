@@ -24,6 +24,8 @@ HEADROOM_BITS = 1
 """Of sums whose width is not that of a port: other weights may have larger ones."""
 FIELD_ROLES = {"weights": "weights", "scale": "weights", "slopes": "weights", "bias": "biases", "offset": "biases"}
 TABLES = ("entries", "exponentials")
+DECODERS = 4
+"""That may share the weights of a layer."""
 LEVEL_BITS = 18
 
 

@@ -26,8 +26,6 @@ REDUNDANCY, TOLERATED = 0.02, 0.005
 SUBSTREAM = 2048
 """Bytes of a substream: its lengths are 8 bytes in the descriptor, its two sections lose half a byte each."""
 MOST_SUBSTREAMS = 64
-DECODERS, MANY_SUBSTREAMS = 4, 8
-"""Many substreams are a multiple of the decoders that may share them."""
 DICTIONARY_BYTES = 6
 """Bytes of a dictionary before its code lengths."""
 
@@ -125,12 +123,12 @@ class Layer:
         return int((lengths * counts).sum()) + raw + 8 * (DICTIONARY_BYTES + lengths_size(lengths))
 
 
-def split(levels: Array) -> Layer:
-    """The layer with as many substreams as its size asks for."""
+def split(levels: Array, decoders: int = 1) -> Layer:
+    """The layer with as many substreams as its size asks for; many are a multiple of the decoders that share them."""
     whole = Layer(levels)
     wanted = min(round(whole.best[0] / (8 * SUBSTREAM)), whole.scan.outputs, MOST_SUBSTREAMS)
-    if wanted > MANY_SUBSTREAMS:
-        wanted -= wanted % DECODERS
+    if wanted >= 2 * decoders:
+        wanted -= wanted % decoders
     return whole if wanted <= 1 else Layer(levels, wanted)
 
 

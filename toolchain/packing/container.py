@@ -112,8 +112,10 @@ class Statistics:
         return (self.code_bits + self.raw_bits) / self.entropy - 1 if self.entropy else 0.0
 
 
-def pack(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, int]]:
+def pack(tensors: Sequence[Tensor], decoders: int = 1) -> tuple[bytes, dict[str, int]]:
     """The container's bytes, and how many bits each part of it takes; the numbers add up to 8 times its length.
+
+    With `decoders` layers of many substreams have a multiple of so many.
 
     Parts: `payload` (sections of coded tensors), `indices` and `pointers` (columns and counts of `csr`; the latter
     with the lengths of the sections), `centres`, `cluster_indices`, `dictionaries`, of raw tensors their roles, and
@@ -122,7 +124,7 @@ def pack(tensors: Sequence[Tensor]) -> tuple[bytes, dict[str, int]]:
     codings = [t.constant.coding for t in tensors if isinstance(t.constant, Packed)]
     for coding in codings:
         _check(coding)
-    layers = [split(coding.levels.array) for coding in codings]
+    layers = [split(coding.levels.array, decoders) for coding in codings]
     books = dictionaries(layers)
     words = [pack_dictionary(book.alphabet, book.code) for book in books]
     places = list(accumulate(map(len, words), initial=HEADER.size))
