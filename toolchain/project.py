@@ -70,8 +70,8 @@ class StoredProgram:
 def store_program(graph: Graph, *, shared: bool = True) -> StoredProgram:
     """The files that hold an integer program.
 
-    With `shared` off, for weights that the hardware decodes, equal constants are stored each time, so that the tensors do
-    not depend on their values.
+    With `shared` off, for weights that the hardware decodes, equal constants are stored each time, so that the tensors
+    do not depend on their values.
     """
     constants: list[Constant] = []
     text = to_text(graph, constants, shared=shared)
