@@ -23,7 +23,13 @@ from toolchain.hardware.dataflow import PIPELINE, simulate
 from toolchain.hardware.folding import fold
 from toolchain.hardware.foldings import can_stream
 from toolchain.hardware.network import build_network
-from toolchain.hardware.resources import Estimate, connections_estimate, exceeded, excess, network_estimate
+from toolchain.hardware.resources import (
+    Estimate,
+    connections_estimate,
+    exceeded,
+    excess,
+    network_estimate,
+)
 from toolchain.ir import Array, Graph
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -43,6 +49,8 @@ from toolchain.simulation.simulator import check_inputs
 
 ATTEMPTS = 5
 """Foldings that are tried until the whole design fits."""
+FAR = 1.1
+"""Of a budget: a design that takes more will not fit with the next attempt."""
 TEST_FRAMES = 8
 """Rows of the calibration data that the test bench gets."""
 REFERENCE_MULTIPLICATIONS = 1 << 32
@@ -187,7 +195,9 @@ def make_design(
         is_nearer = best is None or design.shortfall < best.shortfall
         best = design if is_nearer else best
         total = network_estimate(design.network)
-        if not exceeded(total, board.resources) or (attempt > 1 and not is_nearer):
+        if not exceeded(total, board.resources):
+            break
+        if not is_nearer and design.shortfall > FAR:
             break
         # The folding counted kernels only: once more with room for what joins them, then also for what was too much.
         if attempt:
