@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import stat
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from toolchain.errors import ModelError, ToolchainError, UnsafeModel, Unsupporte
 from toolchain.frontends.broadcasts import spell_out_broadcasts
 from toolchain.frontends.folding import FOLD_LIMIT, Folding, quiet
 from toolchain.frontends.interpolation import BEFORE_11
+from toolchain.frontends.weights import apart, put_back
 
 OPSET = 18
 OLDEST_OPSET = 6
@@ -165,9 +167,9 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
         model = onnx.inliner.inline_local_functions(model)
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"has opset {version}, {OLDEST_OPSET} to {newest} are read", fix="Export it with opset 18.")
-    model = onnx.ModelProto.FromString(model.SerializeToString())
+    model, weights = apart(model)
     model.ir_version = max(model.ir_version, 8)
-    _fix_input_shapes(model, input_shapes or {})
+    _fix_input_shapes(model, input_shapes or {}, weights)
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
@@ -198,10 +200,10 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
             f"cannot be brought to opset {OPSET}: {_first_line(error)}",
             fix="Check it with onnx.checker.check_model, or export it with opset 18.",
         ) from error
-    try:
-        return onnx.shape_inference.infer_shapes(cleaned, data_prop=True)
-    except Exception:  # noqa: BLE001 - these shapes only help messages, the importer infers its own
-        return cleaned
+    with contextlib.suppress(Exception):  # these shapes only help messages, the importer infers its own
+        cleaned = onnx.shape_inference.infer_shapes(cleaned, data_prop=True)
+    put_back(cleaned, weights)
+    return cleaned
 
 
 def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -265,8 +267,10 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
-def _fix_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]]) -> None:
-    initializers = {tensor.name for tensor in model.graph.initializer}
+def _fix_input_shapes(
+    model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, onnx.TensorProto]
+) -> None:
+    initializers = {tensor.name for tensor in model.graph.initializer} | set(weights)
     inputs = [given for given in model.graph.input if given.name not in initializers]
     names = [given.name for given in inputs]
     for name in input_shapes:

@@ -24,9 +24,9 @@ class Constant:
     def __init__(self, values: npt.ArrayLike) -> None:
         array = np.array(values)
         if array.dtype.kind in "iub":
-            array = array.astype(np.int64)
+            array = array.astype(np.int64, copy=False)
         elif array.dtype.kind == "f":
-            array = array.astype(np.float64)
+            array = array.astype(np.float64, copy=False)
         array.flags.writeable = False
         self.array: Array = array
 

@@ -163,7 +163,9 @@ def import_gemm(importing: Importer, node: OnnxNode) -> None:
     value = importing.value(node, 0)
     if len(importing.shape(value)) != 1:
         raise ModelError(f"needs a matrix, the input has the shape {list(importing.shape(value))} beside the batch")
-    importing.bind(node, importing.add(node, Gemm(Constant(matrix * alpha), Constant(bias)), value))
+    importing.bind(
+        node, importing.add(node, Gemm(Constant(matrix if alpha == 1 else matrix * alpha), Constant(bias)), value)
+    )
 
 
 @importer("MatMul")
