@@ -12,16 +12,19 @@ from tests.ops.onnx_cases import CASES, UNSUPPORTED, Case
 from toolchain.errors import UnsupportedOperator
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
-from toolchain.ir import Graph, Node
+from toolchain.ir import Constant, Graph, Node
+from toolchain.ops import Operator
 from toolchain.ops.affine import Affine
 from toolchain.ops.average_pool import AveragePool
 from toolchain.ops.clip import Clip
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
+from toolchain.ops.lrn import OFFSET_BITS, IntegerLrn, Lrn
 from toolchain.ops.pad import Pad
 from toolchain.ops.prelu import PRelu
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
+from toolchain.ops.resample import Resample
 from toolchain.ops.softmax import INDEX_FRACTION, IntegerSoftmax
 from toolchain.ops.table import Table
 from toolchain.passes import pipeline
@@ -128,6 +131,13 @@ def sensitivity(graph: Graph, inputs: dict[str, np.ndarray]) -> float:
     return largest
 
 
+def _weights(operator: Operator) -> Constant:
+    """What a linear operator multiplies by; an Lrn too weak to be seen is a factor."""
+    if isinstance(operator, Lrn):
+        return Constant(np.full(1, operator.bias**-operator.beta))
+    return operator.scale if isinstance(operator, Affine) else operator.weights
+
+
 def local_error(lowered: Lowered, real: Graph, node: Node, values: dict[str, np.ndarray]) -> float:
     """The most that one integer operator's output is away from what its real form gives on the same inputs."""
     graph, operator = lowered.graph, node.operator
@@ -140,9 +150,7 @@ def local_error(lowered: Lowered, real: Graph, node: Node, values: dict[str, np.
         return step / 2
     if isinstance(operator, Conv | Gemm | Affine):
         # What the weights are off, times the inputs, and half a step for the bias.
-        raw, exact = (
-            o.scale if isinstance(o, Affine) else o.weights for o in (operator, real.by_name[node.name].operator)
-        )
+        raw, exact = (_weights(o) for o in (operator, real.by_name[node.name].operator))
         off = np.abs(np.ldexp(raw.array.astype(np.float64), -np.array(operator.fractions)) - exact.array)
         summed = off if isinstance(operator, Affine) else off.reshape(-1, off.shape[-1]).sum(axis=0)
         return float(summed.max()) * largest + step / 2
@@ -151,6 +159,16 @@ def local_error(lowered: Lowered, real: Graph, node: Node, values: dict[str, np.
     if isinstance(operator, IntegerSoftmax):
         # Half an index step moves every exponential by the factor exp(2**-9) at most, hence p by p (1 - p) 2 2**-9.
         return float(2.0 ** -(INDEX_FRACTION + 1)) + float(np.exp(-16)) * graph.types[node.name].shape[-1] + step
+    if isinstance(operator, Resample):
+        before = real.by_name[node.name].operator
+        used, exact = (np.multiply.outer(o.row_weights.array, o.column_weights.array) for o in (operator, before))
+        return float(np.abs(np.ldexp(used.astype(float), -operator.fraction) - exact).sum(axis=(1, 3)).max()) * largest
+    if isinstance(operator, IntegerLrn):
+        # The relative error of u within an index, times the exponent; the offset's and the entries' are smaller.
+        exponent = abs(real.by_name[node.name].operator.beta)
+        entries = np.ldexp(operator.entries.array.astype(np.float64), -operator.fraction)
+        relative = exponent * (2.0 ** -(operator.bits + 1) + 2.0 ** -(OFFSET_BITS - 1)) * 1.01
+        return largest * (relative * float(entries.max()) + 2.0 ** -(operator.fraction + 1))
     if isinstance(operator, Table | AveragePool | Clip | Pad):
         return step  # entries, quotients, bounds and the padded number are rounded
     return 0.0
@@ -178,6 +196,15 @@ def quantization_bound(lowered: Lowered, real: Graph, inputs: dict[str, np.ndarr
     return total
 
 
+COMPOSITE = {
+    *("Mul", "HardSigmoid", "HardSwish", "Elu", "Celu", "Selu", "Softplus", "Gelu", "Mish", "Swish", "ThresholdedRelu"),
+    *("MatMul", "LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization"),
+    *("LSTM", "GRU", "RNN"),
+}
+"""Operators that become several which scale what those before them rounded: a bound would be a sum over paths."""
+INDICES = {"ArgMax", "ArgMin", "Sign"}
+RELATIVE = {"8bit": 0.05, "16bit": 0.005}
+"""Their largest error over the largest output."""
 BITS = {"8bit": Configuration(), "16bit": Configuration(weight_bits=16, activation_bits=16)}
 
 
@@ -194,7 +221,14 @@ def test_compiled_case_is_exact_and_within_its_formats(case, bits):
     np.testing.assert_array_equal(raw, Simulator(exact, "fast").raw_outputs(inputs)["y"])
     got = Simulator(exact, "reference").scaled("y", raw)
     wanted = expected(case, inputs)
+    if case.op in INDICES:  # inputs that are closer than a step may change places
+        assert (got != wanted).mean() <= {"8bit": 0.1, "16bit": 0.0}[bits]
+        return
+    if case.op in COMPOSITE:
+        largest = float(np.abs(wanted).max())
+        assert np.abs(got - wanted).max() <= RELATIVE[bits] * largest
+        return
     bound = quantization_bound(lowered, real, inputs) + TOLERANCE
     assert np.abs(got - wanted).max() <= bound
-    if bits == "16bit" and case.op not in ("Softmax", "Sigmoid", "Tanh"):  # whose tables have indices of 12 bits
+    if bits == "16bit" and case.op not in ("Softmax", "Sigmoid", "Tanh", "LRN"):  # whose tables have indices of 12 bits
         assert bound <= 2e-3 * max(1.0, float(np.abs(wanted).max())), "the bound itself must be worth something"

@@ -247,7 +247,7 @@ def test_every_operator_is_folded_in_several_ways():
     counts = Counter(design.name.split("_")[0] for design in DESIGNS)
     assert set(counts) == set(OPERATORS)
     names = {design.name.rsplit("_", 1)[0] for design in DESIGNS}
-    unfoldable = {"Reshape", "Transpose"}  # no hardware at all, and always one lane
+    unfoldable = {"Reshape", "Transpose", "TopK"}  # no hardware at all, and always one lane
     for operator, count in counts.items():
         samples = sum(name.startswith(f"{operator}_") for name in names)
         assert count == samples if operator in unfoldable else count > samples

@@ -209,3 +209,14 @@ def test_a_weight_of_100_saturates_and_never_wraps():
     assert weights_in_format(np.array([100.0, -100.0]), FixedType(16, 6)).tolist() == [32767, -32768]
     assert weights_in_format(np.array([0.5, -0.5, 1.49]), FixedType(8, 8)).tolist() == [1, 0, 1]
     assert weights_in_format(np.array([-1.0]), FixedType(8, 8, False)).tolist() == [0]
+
+
+def test_weights_in_blocks_get_what_they_get_together(monkeypatch):
+    from toolchain.quantization import weights as module
+
+    given = np.random.default_rng(3).normal(0, 1, (40, 70)) * np.exp(np.random.default_rng(4).normal(0, 2, 70))
+    whole, fractions = module.quantize_weights(given, 8)
+    monkeypatch.setattr(module, "BLOCK", 100)
+    parts, same = module.quantize_weights(given, 8)
+    np.testing.assert_array_equal(whole, parts)
+    assert fractions == same

@@ -38,6 +38,9 @@ TEMPLATES = {
     "README.md.j2": "README.md",
 }
 PER_LINE = 8
+UNSIGNED_DIGITS = {"unsigned char": 2, "unsigned short": 4, "unsigned int": 8, "unsigned long long": 16}
+CHARACTERS = 1 << 24
+"""Of a table, that are put together at once."""
 BATCH = 3
 """Frames of a call of the test bench, at most."""
 LOADED_ONLY = ("weight_loader.h", "weight_file.h", "container.h", "decoder.h")
@@ -119,7 +122,9 @@ def build_id(sources: Files) -> int:
     digest = hashlib.sha256()
     for name, content in sorted(sources.items()):
         assert isinstance(content, str)
-        digest.update(f"{name}\0{len(content.encode())}\0{content}".encode())
+        encoded = content.encode()
+        digest.update(f"{name}\0{len(encoded)}\0".encode())
+        digest.update(encoded)
     return int.from_bytes(digest.digest()[:4], "big") or 1
 
 
@@ -174,14 +179,39 @@ def constant(name: str, array: KernelArray) -> str:
     values = array.values
     shape = "".join(f"[{size}]" for size in values.shape)
     suffix = {"unsigned long long": "ULL", "unsigned int": "U", "long long": "LL"}.get(array.ctype, "")
-    write = hex if array.ctype.startswith("unsigned") else _decimal
-    if values.ndim == 2:
-        body = ",\n".join("    {" + ", ".join(write(v) + suffix for v in row) + "}" for row in values.tolist())
+    if values.ndim == 2 and array.ctype.startswith("unsigned"):
+        body = _hexadecimal(values, UNSIGNED_DIGITS[array.ctype], suffix)
+    elif values.ndim == 2:
+        body = ",\n".join("    {" + ", ".join(_decimal(v) + suffix for v in row) + "}" for row in values.tolist())
     else:
+        write = hex if array.ctype.startswith("unsigned") else _decimal
         flat = [write(v) + suffix for v in values.tolist()]
         rows = [", ".join(flat[k : k + PER_LINE]) for k in range(0, len(flat), PER_LINE)]
         body = ",\n".join(f"    {row}" for row in rows)
     return f"static const {array.ctype} {name}{shape} = {{\n{body}\n}};"
+
+
+def _hexadecimal(values: npt.NDArray[Any], digits: int, suffix: str) -> str:
+    """Rows of numbers of equally many digits, put together as a matrix of characters: weights may be 10^8."""
+    rows, columns = values.shape
+    head, tail, before, after = b"    {", b"},\n", b"0x", f"{suffix}, ".encode()
+    cell = len(before) + digits + len(after)
+    parts = []
+    step = max(1, CHARACTERS // (columns * cell))
+    for start in range(0, rows, step):
+        block = values[start : start + step].astype(f">u{digits // 2}")
+        cells = np.empty((*block.shape, cell), dtype=np.uint8)
+        cells[..., : len(before)] = list(before)
+        written = np.frombuffer(block.tobytes().hex().encode(), dtype=np.uint8)
+        cells[..., len(before) : -len(after)] = written.reshape(*block.shape, digits)
+        cells[..., -len(after) :] = list(after)
+        inner = columns * cell - len(b", ")
+        lines = np.empty((len(block), len(head) + inner + len(tail)), dtype=np.uint8)
+        lines[:, : len(head)] = list(head)
+        lines[:, len(head) : -len(tail)] = cells.reshape(len(block), -1)[:, :inner]
+        lines[:, -len(tail) :] = list(tail)
+        parts.append(lines.tobytes().decode("ascii"))
+    return "".join(parts)[: -len(",\n")]
 
 
 def _decimal(value: int) -> str:

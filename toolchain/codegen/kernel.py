@@ -239,13 +239,15 @@ def packed_chunks(elements: Callable[[], npt.NDArray[np.int64]], count: int, wid
 
     def build() -> npt.NDArray[np.uint64]:
         unpacked = elements()
-        rows = len(unpacked)
         per = 64 // width
         chunks = -(-count // per)
-        padded = np.zeros((rows, chunks * per), dtype=np.uint64)
-        padded[:, :count] = unpacked.astype(np.uint64) & np.uint64((1 << width) - 1)
-        shifts = (np.arange(per) * width).astype(np.uint64)
-        return np.asarray((padded.reshape(rows, chunks, per) << shifts).sum(2, dtype=np.uint64))
+        result = np.zeros((len(unpacked), chunks), dtype=np.uint64)
+        for place in range(min(per, count)):  # one element of all chunks at a time: weights may be 10^8
+            part = unpacked[:, place::per].astype(np.uint64)
+            part &= np.uint64((1 << width) - 1)
+            part <<= np.uint64(place * width)
+            result[:, : part.shape[1]] |= part
+        return result
 
     for ctype, bits in (("unsigned char", 8), ("unsigned short", 16), ("unsigned int", 32)):
         if count * width <= bits:

@@ -60,6 +60,7 @@ class Importer:
         self._inputs: list[Input] = []
         self._shapes: dict[str, Shape] = {}
         self._values: dict[str, str] = {}
+        self._batch: dict[str, tuple[int, str]] = {}
         self._unknown: set[str] = set()
         self._layers: set[str] = set()
         self._inferred = {
@@ -80,14 +81,24 @@ class Importer:
         self.nodes.append(Node(name, operator, inputs, node.layer))
         return name
 
-    def value(self, node: OnnxNode, index: int) -> str:
-        """The graph value of an input. Raises UnsupportedOperator when it is a constant."""
+    def value(self, node: OnnxNode, index: int, batch: int = 0) -> str:
+        """The graph value of an input, whose batch must be dimension `batch`.
+
+        Raises UnsupportedOperator when it is another one, or when the value is a constant.
+        """
         onnx_name = node.inputs[index] if node.has(index) else ""
         if onnx_name in self._values:
+            found, _ = self._batch.get(onnx_name, (0, ""))
+            if found != batch:
+                raise UnsupportedOperator(f"reads a value whose batch is dimension {found}, {batch} is supported")
             return self._values[onnx_name]
         if onnx_name in self.constants:
             raise UnsupportedOperator(f"input {index} is a constant where a computed value is expected")
         raise ModelError(f"input {index} ({onnx_name!r}) is not defined")
+
+    def batch(self, node: OnnxNode, index: int) -> int:
+        """The dimension of an input that is the batch: 0, but for what recurrent layers read and give."""
+        return self._batch.get(node.inputs[index] if node.has(index) else "", (0, ""))[0]
 
     def shape(self, value: str) -> Shape:
         return self._shapes[value]
@@ -133,9 +144,11 @@ class Importer:
             raise UnsupportedOperator("works along the batch dimension")
         return full - 1
 
-    def bind(self, node: OnnxNode, value: str, output: int = 0) -> None:
-        """Names the graph value of an output."""
+    def bind(self, node: OnnxNode, value: str, output: int = 0, batch: int = 0) -> None:
+        """Names the graph value of an output, whose batch is dimension `batch`."""
+        self._batch[node.outputs[output]] = (batch, f"{node.op_type} {node.layer!r}")
         self._values[node.outputs[output]] = value
+        self._unknown.discard(node.outputs[output])
         for extra in node.outputs[output + 1 :]:
             if extra:
                 self._unknown.add(extra)
@@ -154,21 +167,28 @@ class Importer:
             raise ModelError("has no inputs", where=self.name)
         for proto in self.model.graph.node:
             self._node(proto)
+        outputs = () if self.problems else self._outputs()
         if self.problems:
             if len(self.problems) == len(self._faults) == 1:
                 raise self._faults[0]
             raise unsupported(self.problems, self.name, len(self._faults))
-        outputs = []
-        for output in self.model.graph.output:
-            if output.name not in self._values:
-                raise ModelError("is not computed from the inputs", where=f"output {output.name!r}")
-            value = self._values[output.name]
-            outputs.append(Output(output.name, value, tuple(range(len(self._shapes[value])))))
-        graph = without_dead_nodes(Graph(self.name, tuple(self._inputs), tuple(self.nodes), tuple(outputs)))
+        graph = without_dead_nodes(Graph(self.name, tuple(self._inputs), tuple(self.nodes), outputs))
         for given in graph.inputs:
             if not graph.consumers[given.name] and not graph.is_output(given.name):
                 raise ModelError("has no influence on any output", where=f"input {given.name!r}", fix="Remove it.")
         return graph
+
+    def _outputs(self) -> tuple[Output, ...]:
+        outputs = []
+        for output in self.model.graph.output:
+            if output.name not in self._values:
+                raise ModelError("is not computed from the inputs", where=f"output {output.name!r}")
+            batch, maker = self._batch.get(output.name, (0, ""))
+            if batch:
+                self.problems.append(f"{maker}: leaves the batch in another dimension than the first")
+            value = self._values[output.name]
+            outputs.append(Output(output.name, value, tuple(range(len(self._shapes[value])))))
+        return tuple(outputs)
 
     def _input(self, given: onnx.ValueInfoProto) -> None:
         tensor = given.type.tensor_type
@@ -258,11 +278,15 @@ SUPPORTED_INPUT_TYPES = {
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,
     onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
     onnx.TensorProto.INT8,
     onnx.TensorProto.UINT8,
     onnx.TensorProto.INT16,
     onnx.TensorProto.UINT16,
     onnx.TensorProto.INT32,
+    onnx.TensorProto.UINT32,
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.UINT64,
 }
 
 

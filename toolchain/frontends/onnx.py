@@ -18,11 +18,13 @@ from google.protobuf.message import DecodeError, Message
 from toolchain.errors import ModelError, ToolchainError, UnsafeModel, UnsupportedOperator
 from toolchain.frontends.broadcasts import spell_out_broadcasts
 from toolchain.frontends.folding import FOLD_LIMIT, Folding, quiet
+from toolchain.frontends.interpolation import BEFORE_11
 
 OPSET = 18
 OLDEST_OPSET = 6
 FILE_LIMIT = 2 << 30
 FUNCTION_DEPTH = 64
+RESIZE_CHANGED = 11
 EXPANSION_LIMIT = 1 << 20
 
 
@@ -157,7 +159,7 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
     `input_shapes` gives free dimensions a size, batch included. Raises ModelError when a dimension stays free, an
     opset is too old or new, or the model is inconsistent.
     """
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    version = _version(model)
     newest = onnx.defs.onnx_opset_version()
     if model.functions:  # before the converter, which knows nothing of them
         model = onnx.inliner.inline_local_functions(model)
@@ -204,13 +206,29 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
 
 def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in opset 18. The converter gives up on operators of other domains, so that these are listed here."""
+    old = {name for node in model.graph.node if node.op_type in ("Upsample", "Resize") for name in node.output}
     try:
-        return onnx.version_converter.convert_version(model, OPSET)
+        converted = onnx.version_converter.convert_version(model, OPSET)
     except Exception:
         problems = _unsupported_before_conversion(model)
         if problems:
             raise unsupported(problems) from None
         raise
+    if _version(model) < RESIZE_CHANGED:
+        _keep_places([node for node in converted.graph.node if not old.isdisjoint(node.output)])
+    return converted
+
+
+def _version(model: onnx.ModelProto) -> int:
+    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def _keep_places(nodes: list[onnx.NodeProto]) -> None:
+    """Before opset 11 a picture was sampled at i / scale; the converter leaves such nodes with the new default."""
+    for node in nodes:
+        for name, value in (("coordinate_transformation_mode", "asymmetric"), ("nearest_mode", BEFORE_11)):
+            if all(attribute.name != name for attribute in node.attribute):
+                node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def _unsupported_before_conversion(model: onnx.ModelProto) -> list[str]:

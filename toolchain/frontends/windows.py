@@ -24,6 +24,28 @@ def import_window(importing: Importer, node: OnnxNode, kernel: Sequence[int]) ->
         raise UnsupportedOperator(
             f"works on {len(spatial)} spatial dimensions with a {rank}-dimensional kernel, 1 and 2 are supported"
         )
+    strides, dilations, pads = _geometry(node, spatial, kernel)
+    if rank == 1:
+        return Window((1, int(kernel[0])), (1, strides[0]), (1, dilations[0]), (0, pads[0], 0, pads[1]))
+    return Window(
+        (int(kernel[0]), int(kernel[1])),
+        (strides[0], strides[1]),
+        (dilations[0], dilations[1]),
+        (pads[0], pads[1], pads[2], pads[3]),
+    )
+
+
+def import_windows(node: OnnxNode, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[Window, Window]:
+    """The window of three dimensions as one over the first, in rows, and one over the other two."""
+    strides, dilations, pads = _geometry(node, spatial, kernel)
+    deep = Window((int(kernel[0]), 1), (strides[0], 1), (dilations[0], 1), (pads[0], 0, pads[3], 0))
+    size, step, apart = (int(kernel[1]), int(kernel[2])), (strides[1], strides[2]), (dilations[1], dilations[2])
+    return deep, Window(size, step, apart, (pads[1], pads[2], pads[4], pads[5]))
+
+
+def _geometry(node: OnnxNode, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations and explicit pads."""
+    rank = len(kernel)
     strides = [int(v) for v in node.attribute("strides", [1] * rank)]
     dilations = [int(v) for v in node.attribute("dilations", [1] * rank)]
     pads = [int(v) for v in node.attribute("pads", [0] * 2 * rank)]
@@ -51,14 +73,7 @@ def import_window(importing: Importer, node: OnnxNode, kernel: Sequence[int]) ->
             if steps * strides[k] >= spatial[k] + pads[k]:  # a window that would start past the picture is dropped
                 steps -= 1
             pads[k + rank] += max(0, steps * strides[k] + extent - padded)
-    if rank == 1:
-        return Window((1, int(kernel[0])), (1, strides[0]), (1, dilations[0]), (0, pads[0], 0, pads[1]))
-    return Window(
-        (int(kernel[0]), int(kernel[1])),
-        (strides[0], strides[1]),
-        (dilations[0], dilations[1]),
-        (pads[0], pads[1], pads[2], pads[3]),
-    )
+    return strides, dilations, pads
 
 
 def windowed(importing: Importer, node: OnnxNode, make: Callable[[Window], Operator], window: Window) -> None:
@@ -80,3 +95,20 @@ def windowed(importing: Importer, node: OnnxNode, make: Callable[[Window], Opera
     else:
         value = importing.add(node, Transpose((2, 0, 1)), value, part="channels_first")
     importing.bind(node, value)
+
+
+def windowed_twice(importing: Importer, node: OnnxNode, flat: Operator, deep: Operator) -> None:
+    """(C, D, H, W): one operator over the rows and columns of each plane, then one over the planes of each pixel."""
+    from toolchain.ops.reshape import Reshape
+    from toolchain.ops.transpose import Transpose
+
+    channels, depth, rows, columns = importing.shape(importing.value(node, 0))
+    value = importing.add(node, Transpose((2, 3, 1, 0)), importing.value(node, 0), part="planes_last")
+    value = importing.add(node, Reshape((rows, columns, depth * channels)), value, part="planes")
+    value = importing.add(node, flat, value, part="flat")
+    rows, columns, _ = importing.shape(value)
+    value = importing.add(node, Reshape((rows * columns, depth, channels)), value, part="pixels")
+    value = importing.add(node, Transpose((1, 0, 2)), value, part="planes_first")
+    value = importing.add(node, deep, value)
+    value = importing.add(node, Reshape((importing.shape(value)[0], rows, columns, channels)), value, part="deep")
+    importing.bind(node, importing.add(node, Transpose((3, 0, 1, 2)), value, part="channels_first"))

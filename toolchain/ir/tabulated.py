@@ -32,7 +32,65 @@ def _decay(x: Decimal) -> Decimal:
     return EXACT.exp(-x)
 
 
-FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {"sigmoid": _sigmoid, "tanh": _tanh, "exp(-x)": _decay}
+def _decay_below(x: Decimal) -> Decimal:
+    return EXACT.subtract(_decay(x), Decimal(1))
+
+
+def _softplus_above(x: Decimal) -> Decimal:
+    return EXACT.ln(EXACT.add(Decimal(1), _decay(x)))
+
+
+def _tanh_of_softplus(x: Decimal) -> Decimal:
+    above = EXACT.add(max(x, Decimal(0)), _softplus_above(x.copy_abs()))
+    return _tanh(above)
+
+
+def _softsign(x: Decimal) -> Decimal:
+    return EXACT.divide(x, EXACT.add(Decimal(1), x.copy_abs()))
+
+
+def _erf(x: Decimal) -> Decimal:
+    """2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (1 * 3 * ... * (2n+1)), whose terms all have one sign."""
+    if x.copy_abs() > ERF_SATURATES:
+        return Decimal(1).copy_sign(x)
+    term = total = x
+    odd = 1
+    square = EXACT.multiply(x, x)
+    while term.copy_abs() > total.copy_abs().scaleb(-EXACT.prec):
+        odd += 2
+        term = EXACT.divide(EXACT.multiply(term, EXACT.multiply(Decimal(2), square)), Decimal(odd))
+        total = EXACT.add(total, term)
+    return EXACT.divide(EXACT.multiply(EXACT.multiply(Decimal(2), _decay(square)), total), EXACT.sqrt(PI))
+
+
+def _normal(x: Decimal) -> Decimal:
+    """The normal distribution, by which Gelu multiplies."""
+    return EXACT.divide(EXACT.add(Decimal(1), _erf(EXACT.divide(x, EXACT.sqrt(Decimal(2))))), Decimal(2))
+
+
+def _normal_by_tanh(x: Decimal) -> Decimal:
+    """The approximation of it that Gelu's attribute asks for."""
+    cube = EXACT.multiply(EXACT.multiply(x, x), EXACT.multiply(x, Decimal("0.044715")))
+    inner = EXACT.multiply(EXACT.sqrt(EXACT.divide(Decimal(2), PI)), EXACT.add(x, cube))
+    return EXACT.divide(EXACT.add(Decimal(1), _tanh(inner)), Decimal(2))
+
+
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
+ERF_SATURATES = 12
+"""Beyond, 1 - erf is below 2^-200."""
+FUNCTIONS: dict[str, Callable[[Decimal], Decimal]] = {
+    "sigmoid": _sigmoid,
+    "tanh": _tanh,
+    "exp(-x)": _decay,
+    "exp(x)": EXACT.exp,
+    "exp(-x)-1": _decay_below,
+    "log(1+exp(-x))": _softplus_above,
+    "tanh(softplus(x))": _tanh_of_softplus,
+    "x/(1+|x|)": _softsign,
+    "erf": _erf,
+    "normal": _normal,
+    "normal by tanh": _normal_by_tanh,
+}
 
 
 class Tabulated(Constant):

@@ -11,6 +11,7 @@ import numpy as np
 from toolchain.codegen.elementwise import elementwise
 from toolchain.codegen.kernel import Cost, Folding, Kernel
 from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.frontends.broadcasting import broadcast_values
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
 from toolchain.ops.affine import add_affine, import_affine
 from toolchain.ops.base import Operator, Sample, importer, operator
@@ -93,7 +94,7 @@ def import_add(importing: Importer, node: OnnxNode) -> None:
         constant = importing.constant(node, 0, "the first operand").astype(float)
         import_affine(importing, node, 1, -np.ones(1) if subtract else np.ones(1), constant)
     else:
-        a, b = importing.value(node, 0), importing.value(node, 1)
+        a, b = broadcast_values(importing, node, importing.value(node, 0), importing.value(node, 1))
         importing.bind(node, importing.add(node, Add(subtract=subtract), a, b))
 
 
@@ -107,7 +108,8 @@ def import_sum(importing: Importer, node: OnnxNode) -> None:
     value = importing.value(node, computed[0])
     for place, index in enumerate(computed[1:], 1):
         part = f"term{place}" if place < len(computed) - 1 or constants else ""
-        value = importing.add(node, Add(), value, importing.value(node, index), part=part)
+        a, b = broadcast_values(importing, node, value, importing.value(node, index))
+        value = importing.add(node, Add(), a, b, part=part)
     if constants:
         offset = np.zeros(1)
         for index in constants:

@@ -11,8 +11,10 @@ import numpy as np
 from toolchain.codegen.elementwise import elementwise
 from toolchain.codegen.kernel import Cost, Folding, Kernel, integer_array, integer_type
 from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.frontends.broadcasting import broadcast_values
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ops.base import Operator, Sample, importer, operator
+from toolchain.ops.product import Product
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
@@ -139,7 +141,7 @@ def import_affine(importing: Importer, node: OnnxNode, index: int, scale: Array,
     importing.bind(node, add_affine(importing, node, importing.value(node, index), scale, offset))
 
 
-def add_affine(importing: Importer, node: OnnxNode, value: str, scale: Array, offset: Array) -> str:
+def add_affine(importing: Importer, node: OnnxNode, value: str, scale: Array, offset: Array, part: str = "") -> str:
     """Adds value * scale + offset; the constants follow ONNX's broadcasting, batch axis included."""
     shape = importing.shape(value)
     constants = []
@@ -151,14 +153,17 @@ def add_affine(importing: Importer, node: OnnxNode, value: str, scale: Array, of
         if np.broadcast_shapes(full.shape, shape) != shape:
             raise UnsupportedOperator(f"has a constant of shape {list(constant.shape)} that changes the output's shape")
         constants.append(Constant(full))
-    return importing.add(node, Affine(constants[0], constants[1]), value)
+    return importing.add(node, Affine(constants[0], constants[1]), value, part=part)
 
 
 @importer("Mul", "Div")
 def import_mul(importing: Importer, node: OnnxNode) -> None:
     node.ignore("axis", "broadcast")
     if node.op_type == "Div":
-        constant = importing.constant(node, 1, "the divisor").astype(float)
+        divisor = importing.constant(node, 1, "the divisor")
+        if divisor.dtype.kind != "f":
+            raise UnsupportedOperator("divides integers, which cuts fractions off; only real numbers are supported")
+        constant = divisor.astype(float)
         if (constant == 0).any():
             raise ModelError("divides by zero")
         import_affine(importing, node, 0, 1 / constant, np.zeros(1))
@@ -168,7 +173,8 @@ def import_mul(importing: Importer, node: OnnxNode) -> None:
             constant = importing.constant(node, other, "the factor").astype(float)
             import_affine(importing, node, index, constant, np.zeros(1))
             return
-    raise UnsupportedOperator("multiplies two computed tensors, one operand must be constant")
+    a, b = broadcast_values(importing, node, importing.value(node, 0), importing.value(node, 1))
+    importing.bind(node, importing.add(node, Product(), a, b))
 
 
 @importer("BatchNormalization")

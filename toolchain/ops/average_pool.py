@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from toolchain.codegen.kernel import Cost, Folding, Kernel, KernelArray, Port, Schedule, every, integer_array, nest
 from toolchain.codegen.windows import sliding_window
 from toolchain.errors import PassError, UnsupportedOperator
-from toolchain.frontends.windows import import_window, windowed
+from toolchain.frontends.windows import import_window, import_windows, windowed, windowed_twice
 from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.integers import INT64_HIGH
 from toolchain.ir.types import needed_width
@@ -228,29 +229,35 @@ class AveragePool(Operator):
 @importer("AveragePool")
 def import_average_pool(importing: Importer, node: OnnxNode) -> None:
     counted = bool(node.attribute("count_include_pad", 0))
-    window = import_window(importing, node, node.attribute("kernel_shape", []))
-    shape = importing.shape(importing.value(node, 0))
-    spatial = (1, *shape[1:]) if len(shape) == 2 else shape[1:]
+    kernel: list[int] = node.attribute("kernel_shape", [])
+    rank, shape = len(kernel), importing.shape(importing.value(node, 0))
+    auto = node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "")
+    own = None if auto or not counted else [int(v) for v in node.attribute("pads", [0] * 2 * rank)]
+    if rank == len(shape) - 1 == 3:
+        deep, flat = import_windows(node, shape[1:], kernel)
+        over, through = (None, None) if own is None else ([own[k] for k in (1, 2, 4, 5)], [own[0], 0, own[3], 0])
+        pixels = math.prod(flat.output((*shape[2:], 1)))
+        pools = _pool(flat, shape[2:], counted, over), _pool(deep, (shape[1], pixels), counted, through)
+        windowed_twice(importing, node, *pools)
+        return
+    window = import_window(importing, node, kernel)
+    spatial = (1, *shape[1:]) if rank == 1 else shape[1:]
+    pool = _pool(window, spatial, counted, [0, own[0], 0, own[1]] if own and rank == 1 else own)
+    windowed(importing, node, lambda _: pool, window)
+
+
+def _pool(window: Window, spatial: Shape, counted: bool, own: list[int] | None) -> AveragePool:
+    """Divisors that include the model's `own` padding where it is `counted`, but not what ceil_mode adds behind it."""
     divisors = window.counts((*spatial, 1))
     if counted:
-        divisors = _counted(node, window, spatial)
+        top, left, bottom, right = own or window.pads
+        inside = (spatial[0] + top + bottom, spatial[1] + left + right, 1)
+        divisors = replace(window, pads=(0, 0, window.pads[2] - bottom, window.pads[3] - right)).counts(inside)
     if (divisors == 0).any():
         raise UnsupportedOperator("has windows that lie in the padding altogether")
     if (divisors == divisors[0, 0]).all():
         divisors = divisors[:1, :1]
-    windowed(importing, node, lambda w: AveragePool(w, Constant(divisors)), window)
-
-
-def _counted(node: OnnxNode, window: Window, spatial: Shape) -> Array:
-    """Divisors that include the model's own padding, but not what ceil_mode adds behind it."""
-    rank = len(node.attribute("kernel_shape", [0]))
-    auto = node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "")
-    own = list(window.pads) if auto else [int(v) for v in node.attribute("pads", [0] * 2 * rank)]
-    if rank == 1 and not auto:
-        own = [0, own[0], 0, own[1]]
-    inside = (spatial[0] + own[0] + own[2], spatial[1] + own[1] + own[3], 1)
-    rest = (0, 0, window.pads[2] - own[2], window.pads[3] - own[3])
-    return replace(window, pads=rest).counts(inside)
+    return AveragePool(window, Constant(divisors))
 
 
 @importer("GlobalAveragePool")

@@ -19,6 +19,8 @@ from toolchain.ir import Array, Constant, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
 from toolchain.ops.base import Sample, importer, operator
 from toolchain.ops.linear import LinearOperator
+from toolchain.ops.matrix_product import add_matrix_product
+from toolchain.ops.reshape import Reshape
 from toolchain.packing.basis import Transform
 from toolchain.packing.filters import Filters
 from toolchain.packing.packed import Coding
@@ -163,10 +165,20 @@ def import_gemm(importing: Importer, node: OnnxNode) -> None:
 
 @importer("MatMul")
 def import_matmul(importing: Importer, node: OnnxNode) -> None:
-    """x @ constant matrix, over the last axis."""
+    """x @ constant matrix, over the last axis, or two computed matrices."""
+    if not importing.is_constant(node, 0) and not importing.is_constant(node, 1):
+        product = add_matrix_product(importing, node, importing.value(node, 0), importing.value(node, 1))
+        importing.bind(node, product)
+        return
     if importing.is_constant(node, 0) or not importing.is_constant(node, 1):
         raise UnsupportedOperator("is supported with a computed left and a constant right side")
     matrix = importing.constant(node, 1, "the matrix").astype(float)
+    shape = importing.shape(importing.value(node, 0))
+    if matrix.ndim == 1 and len(shape) > 1:
+        column = Gemm(Constant(matrix[:, None]), Constant(np.zeros(1)))
+        value = importing.add(node, column, importing.value(node, 0), part="column")
+        importing.bind(node, importing.add(node, Reshape(shape[:-1]), value))
+        return
     if matrix.ndim != 2:
         raise UnsupportedOperator(f"has a matrix of shape {list(matrix.shape)}, two dimensions are supported")
     operator = Gemm(Constant(matrix), Constant(np.zeros(matrix.shape[1])))

@@ -11,7 +11,7 @@ import numpy as np
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Port, Schedule, every, nest
 from toolchain.codegen.windows import sliding_window
 from toolchain.errors import PassError, UnsupportedOperator
-from toolchain.frontends.windows import import_window, windowed
+from toolchain.frontends.windows import import_window, import_windows, windowed, windowed_twice
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
 from toolchain.ir.window import Window
 from toolchain.ops.base import Operator, Sample, importer, operator
@@ -103,8 +103,15 @@ def import_max_pool(importing: Importer, node: OnnxNode) -> None:
     node.ignore("storage_order")
     if len(node.outputs) > 1 and node.outputs[1]:
         raise UnsupportedOperator("gives the indices of the maxima")
-    window = import_window(importing, node, node.attribute("kernel_shape", []))
+    kernel: list[int] = node.attribute("kernel_shape", [])
     shape = importing.shape(importing.value(node, 0))
+    if len(kernel) == len(shape) - 1 == 3:
+        deep, flat = import_windows(node, shape[1:], kernel)
+        if not (flat.counts((*shape[2:], 1)).all() and deep.counts((shape[1], 1, 1)).all()):
+            raise UnsupportedOperator(OUTSIDE)
+        windowed_twice(importing, node, MaxPool(flat), MaxPool(deep))
+        return
+    window = import_window(importing, node, kernel)
     if not window.counts((*((1,) if len(shape) == 2 else ()), *shape[1:], 1)).all():
         raise UnsupportedOperator(OUTSIDE)
     windowed(importing, node, MaxPool, window)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Loops, Port, Schedule, every
 from toolchain.errors import UnsupportedOperator
+from toolchain.frontends.gathering import gathered
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
 from toolchain.ir.constant import bordered
 from toolchain.ops.base import Operator, Sample, importer, operator
+from toolchain.ops.reshape import Reshape
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
@@ -104,11 +106,29 @@ def boxes(given: Shape, output: Shape, starts: tuple[int, ...]) -> tuple[list[in
     return [1] * missing + list(given), [1] * missing + list(output), [0] * missing + list(starts)
 
 
+COPIED: dict[str, Callable[[int, int], int]] = {
+    "edge": lambda k, size: min(max(k, 0), size - 1),
+    "reflect": lambda k, size: size - 1 - abs(size - 1 - k % (2 * size - 2)) if size > 1 else 0,
+    "wrap": lambda k, size: k % size,
+}
+"""The entry that stands at place k of an axis, which may lie outside."""
+
+
+def _copied(
+    importing: Importer, node: OnnxNode, value: str, place: Callable[[int, int], int], pads: list[tuple[int, int]]
+) -> str:
+    for axis, (before, after) in enumerate(pads):
+        size = importing.shape(value)[axis]
+        indices = [place(k, size) for k in range(-before, size + after)]
+        value = gathered(importing, node, value, axis, indices, f"axis{axis}")
+    return importing.add(node, Reshape(importing.shape(value)), value)
+
+
 @importer("Pad")
 def import_pad(importing: Importer, node: OnnxNode) -> None:
     mode = node.attribute("mode", "constant")
-    if mode != "constant":
-        raise UnsupportedOperator(f"mode {mode!r} is not supported, only 'constant'")
+    if mode not in ("constant", *COPIED):
+        raise UnsupportedOperator(f"has the mode {mode!r}")
     value = importing.value(node, 0)
     rank = len(importing.shape(value)) + 1
     pads = importing.integers(node, 1, "pads", [0] * 2 * rank) or []
@@ -125,6 +145,9 @@ def import_pad(importing: Importer, node: OnnxNode) -> None:
         raise UnsupportedOperator("pads the batch dimension")
     if min(before + after) < 0:
         raise UnsupportedOperator("has negative pads")
+    if mode != "constant":
+        importing.bind(node, _copied(importing, node, value, COPIED[mode], list(zip(before, after, strict=True))[1:]))
+        return
     if rank > 4:
         raise UnsupportedOperator(f"pads {rank - 1} dimensions beside the batch, 3 are supported")
     importing.bind(node, importing.add(node, Pad(tuple(before[1:]), tuple(after[1:]), fill), value))

@@ -59,8 +59,10 @@ class Reshape(Operator):
             yield Sample(cls(sizes), (given,))
 
 
-def add_reshape(importing: Importer, node: OnnxNode, sizes: Shape) -> None:
-    importing.bind(node, importing.add(node, Reshape(sizes), importing.value(node, 0)))
+def add_reshape(importing: Importer, node: OnnxNode, sizes: Shape, place: int = 0, before: int | None = None) -> None:
+    """The input, whose batch is dimension `before`, in another shape with the batch at `place`."""
+    value = importing.value(node, 0, batch=place if before is None else before)
+    importing.bind(node, importing.add(node, Reshape(sizes), value), batch=place)
 
 
 @importer("Reshape")
@@ -69,9 +71,13 @@ def import_reshape(importing: Importer, node: OnnxNode) -> None:
     sizes = importing.integers(node, 1, "shape", None)
     if not sizes:
         raise ModelError("has no target shape")
-    given = importing.shape(importing.value(node, 0))
-    full = [given[k - 1] if k and s == 0 and not allow_zero and k <= len(given) else s for k, s in enumerate(sizes)]
-    batch, rest = full[0], full[1:]
+    place = importing.batch(node, 0)
+    given = importing.shape(importing.value(node, 0, batch=place))
+    known_sizes = (*given[:place], 0, *given[place:])
+    full = [known_sizes[k] if s == 0 and not allow_zero and k < len(known_sizes) else s for k, s in enumerate(sizes)]
+    if place >= len(full) or full[:place] != list(given[:place]):
+        raise UnsupportedOperator(f"to {sizes} moves elements between the samples of a batch")
+    batch, rest = full[place], full[:place] + full[place + 1 :]
     total = math.prod(given)
     if rest.count(-1) > 1 or (batch == -1 and -1 in rest):
         raise ModelError(f"has the target shape {sizes} with several -1")
@@ -80,7 +86,7 @@ def import_reshape(importing: Importer, node: OnnxNode) -> None:
         rest[rest.index(-1)] = total // known
     if math.prod(rest) != total or not rest:
         raise UnsupportedOperator(f"to {sizes} moves elements between the samples of a batch")
-    add_reshape(importing, node, tuple(rest))
+    add_reshape(importing, node, tuple(rest), place)
 
 
 @importer("Flatten")
@@ -96,18 +102,22 @@ def import_flatten(importing: Importer, node: OnnxNode) -> None:
 
 @importer("Squeeze")
 def import_squeeze(importing: Importer, node: OnnxNode) -> None:
-    given = importing.shape(importing.value(node, 0))
+    batch = importing.batch(node, 0)
+    given = importing.shape(importing.value(node, 0, batch=batch))
     axes = importing.integers(node, 1, "axes", None)
     if axes is None:
         dropped = {k for k, d in enumerate(given) if d == 1}
     else:
-        dropped = {importing.axis(a, len(given)) for a in axes}
+        full = [importing.full_axis(a, len(given)) for a in axes]
+        if batch in full:
+            raise UnsupportedOperator("works along the batch dimension")
+        dropped = {a - (a > batch) for a in full}
     if any(given[k] != 1 for k in dropped):
         raise ModelError(f"squeezes a dimension of {list(given)} that is not 1")
     sizes = tuple(d for k, d in enumerate(given) if k not in dropped)
     if not sizes:
         raise UnsupportedOperator("leaves only the batch dimension")
-    add_reshape(importing, node, sizes)
+    add_reshape(importing, node, sizes, batch - sum(k < batch for k in dropped), batch)
 
 
 @importer("Unsqueeze")

@@ -11,6 +11,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Cost, Folding, Kernel, Loops, Port, Schedule, every
 from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.frontends.gathering import gathered
 from toolchain.ir import Array, FixedType, Node, Shape, TensorType
 from toolchain.ops.base import Operator, Sample, importer, operator
 from toolchain.ops.pad import boxes
@@ -111,18 +112,25 @@ def import_slice(importing: Importer, node: OnnxNode) -> None:
     if not len(first) == len(last) == len(axes) == len(by):
         raise ModelError("has starts, ends, axes and steps of different lengths")
     starts, steps, sizes = [0] * len(shape), [1] * len(shape), list(shape)
+    backwards: dict[int, list[int]] = {}
     for start, end, axis, step in zip(first, last, axes, by, strict=True):
         k = importing.full_axis(axis, len(shape)) - 1
         if k < 0:
             if start == 0 and step == 1 and end >= WHOLE_BATCH:
                 continue
             raise UnsupportedOperator("cuts the batch dimension")
-        if step < 1:
-            raise UnsupportedOperator(f"has the step {step}, only positive ones are supported")
+        if step == 0:
+            raise ModelError("has the step 0")
         begin, stop, _ = slice(start, end, step).indices(shape[k])
+        if step < 0 and range(begin, stop, step):
+            backwards[k] = list(range(begin, stop, step))
+            continue
         starts[k], steps[k], sizes[k] = begin, step, len(range(begin, stop, step))
         if sizes[k] == 0:
             raise ModelError(f"cuts nothing out of axis {axis}")
     if len(shape) > 3:
         raise UnsupportedOperator(f"cuts {len(shape)} dimensions beside the batch, 3 are supported")
+    for axis, indices in backwards.items():
+        value = gathered(importing, node, value, axis, indices, f"backwards{axis}")
+        sizes[axis] = len(indices)
     importing.bind(node, importing.add(node, Slice(tuple(starts), tuple(steps), tuple(sizes)), value))

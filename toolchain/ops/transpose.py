@@ -76,11 +76,13 @@ class Transpose(Operator):
 
 @importer("Transpose")
 def import_transpose(importing: Importer, node: OnnxNode) -> None:
-    value = importing.value(node, 0)
+    batch = importing.batch(node, 0)
+    value = importing.value(node, 0, batch=batch)
     rank = len(importing.shape(value))
     order = [int(a) for a in node.attribute("perm", list(range(rank, -1, -1)))]
-    if order[:1] != [0]:
-        raise UnsupportedOperator(f"by {order} moves the batch dimension")
+    if sorted(order) != list(range(rank + 1)):
+        raise ModelError(f"cannot order {rank + 1} axes by {order}")
     if rank > RANK:
         raise UnsupportedOperator(f"of {rank} dimensions beside the batch, at most {RANK} are supported")
-    importing.bind(node, importing.add(node, Transpose(tuple(a - 1 for a in order[1:])), value))
+    axes = tuple(a - (a > batch) for a in order if a != batch)
+    importing.bind(node, importing.add(node, Transpose(axes), value), batch=order.index(batch))

@@ -114,7 +114,7 @@ class Facts:
         if inspect.isclass(value) and issubclass(value, Operator) and value is not Operator:
             self.operators[value.__name__] = None
         elif inspect.isfunction(value) and value.__module__.startswith(
-            ("toolchain.ops", "toolchain.frontends.windows")
+            ("toolchain.ops", *(f"toolchain.frontends.{name}" for name in ("windows", "broadcasting", "gathering")))
         ):
             self._read(value)
 

@@ -1,0 +1,65 @@
+"""DepthToSpace and SpaceToDepth: transpositions of blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.ops.base import importer
+from toolchain.ops.reshape import Reshape
+from toolchain.ops.transpose import Transpose
+
+if TYPE_CHECKING:
+    from toolchain.frontends.importer import Importer, OnnxNode
+
+
+def interleaved(importing: Importer, node: OnnxNode, value: str, blocks: tuple[int, int], part: str) -> str:
+    """(rows, columns, block row * block column * channel) to (row * block row, column * block column, channel)."""
+    rows, columns, depth = importing.shape(value)
+    high, wide = blocks
+    channels = depth // (high * wide)
+    value = importing.add(node, Reshape((rows, columns, high, wide, channels)), value, part=f"{part}_blocks")
+    value = importing.add(node, Transpose((0, 2, 1, 3, 4)), value, part=f"{part}_interleaved")
+    return importing.add(node, Reshape((rows * high, columns * wide, channels)), value, part=part)
+
+
+def _sizes(importing: Importer, node: OnnxNode) -> tuple[int, int, int, int]:
+    shape, block = importing.shape(importing.value(node, 0)), int(node.attribute("blocksize", 0))
+    if len(shape) != 3 or block < 1:
+        raise ModelError(f"has the blocksize {block} for a tensor of shape {list(shape)}")
+    return shape[0], shape[1], shape[2], block
+
+
+@importer("DepthToSpace")
+def import_depth_to_space(importing: Importer, node: OnnxNode) -> None:
+    """Channels are blocks of (row, column, channel), or in mode CRD of (channel, row, column)."""
+    channels, rows, columns, block = _sizes(importing, node)
+    mode, each = node.attribute("mode", "DCR"), channels // block**2
+    if channels % block**2:
+        raise ModelError(f"cannot part {channels} channels into {block} x {block}")
+    if mode not in ("DCR", "CRD"):
+        raise UnsupportedOperator(f"has the mode {mode!r}")
+    value = importing.add(node, Transpose((1, 2, 0)), importing.value(node, 0), part="channels_last")
+    if mode == "CRD":
+        value = importing.add(node, Reshape((rows, columns, each, block**2)), value, part="channel_blocks")
+        value = importing.add(node, Transpose((0, 1, 3, 2)), value, part="block_channels")
+        value = importing.add(node, Reshape((rows, columns, channels)), value, part="blocks_first")
+    value = interleaved(importing, node, value, (block, block), "picture")
+    importing.bind(node, importing.add(node, Transpose((2, 0, 1)), value))
+
+
+@importer("SpaceToDepth")
+def import_space_to_depth(importing: Importer, node: OnnxNode) -> None:
+    channels, rows, columns, block = _sizes(importing, node)
+    mode = node.attribute("mode", "DCR")
+    if rows % block or columns % block:
+        raise ModelError(f"cannot cut {rows} x {columns} into blocks of {block}")
+    if mode not in ("DCR", "CRD"):
+        raise UnsupportedOperator(f"has the mode {mode!r}")
+    value = importing.add(node, Transpose((1, 2, 0)), importing.value(node, 0), part="channels_last")
+    sizes = (rows // block, block, columns // block, block, channels)
+    value = importing.add(node, Reshape(sizes), value, part="blocks")
+    order = (0, 2, 1, 3, 4) if mode == "DCR" else (0, 2, 4, 1, 3)
+    value = importing.add(node, Transpose(order), value, part="gathered")
+    value = importing.add(node, Reshape((sizes[0], sizes[2], block**2 * channels)), value, part="depth")
+    importing.bind(node, importing.add(node, Transpose((2, 0, 1)), value))
