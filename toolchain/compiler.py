@@ -38,7 +38,7 @@ from toolchain.passes import pipeline
 from toolchain.progress import Progress, no_progress
 from toolchain.project import REPORT, Project, check_target, sealed, store_program, write_project
 from toolchain.quantization.budget import Budget, Packing, lower_packed
-from toolchain.quantization.carried import is_program, keep_integers, random_rows
+from toolchain.quantization.carried import is_program, random_rows
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
 from toolchain.quantization.loading import for_loading
 from toolchain.report.build import Design, build_report
@@ -109,15 +109,12 @@ def compile_model(
     report("reading the model", 0, 1)
     real = pipeline.run(read_graph(Path(model), Path(weights) if weights else None, input_shapes), pipeline.REAL_PASSES)
     check_layers(chosen, real)
-    is_quantized = is_program(real)
-    if not is_quantized and chosen.weight_memory == "loaded":
+    if chosen.weight_memory == "loaded":
         chosen = for_loading(chosen, real)
-    data = random_rows(real) if is_quantized and calibrate is None else calibration_data(real, calibrate)
+    data = calibration_data(real, calibrate)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
 
     def packed(graph: Graph, configuration: Configuration) -> Packing:
-        if is_quantized:
-            return keep_integers(graph, configuration, allowed)
         return lower_packed(graph, data, configuration, container_size, allowed, report)
 
     def designed(packing: Packing, configuration: Configuration) -> Design:
@@ -150,7 +147,12 @@ def _check_available(target: str, ram: int | None) -> None:
 
 
 def calibration_data(graph: Graph, given: str | Path | Array | Mapping[str, Array] | None) -> dict[str, Array]:
-    """Calibration arrays by input name, checked. Raises CalibrationError when there are none."""
+    """Calibration arrays by input name, checked; random ones where a model brings its own quantization.
+
+    Raises CalibrationError when there are none.
+    """
+    if given is None and is_program(graph):
+        return random_rows(graph)
     if given is None:
         raise CalibrationError(
             "the model carries no quantization of its own, so formats have to be chosen on real inputs",

@@ -1,5 +1,6 @@
 """Small networks that together use most kernels, compiled as a user would: for tests of what is generated."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from toolchain.compiler import compile_model
 from toolchain.hardware.board import load_board
 from toolchain.hardware.folding import fold
 from toolchain.hardware.network import build_network
-from toolchain.ir import Constant, FixedType, Overflow, Rounding, TensorType
+from toolchain.ir import Constant, FixedType, Graph, Overflow, Rounding, TensorType
 from toolchain.ir.window import Window
 from toolchain.ops import Operator
+from toolchain.ops.average_pool import AveragePool
 from toolchain.ops.conv import Conv
+from toolchain.ops.fixed_softmax import FixedSoftmax, exponential
 from toolchain.ops.requantize import Requantize
+from toolchain.ops.rescale import Rescale, ScaleRounding
 from toolchain.packing.basis import Transform
 from toolchain.quantization.configuration import Configuration
 
@@ -125,6 +129,25 @@ def packed(folder: Path) -> Path:
         Folding(4, 1, "sparse", "spatial", 16),
     ]
     chosen = dict(zip(("y", "y1", "y3", "y5", "y7"), sparse, strict=True))
+    return rendered(graph, folder, chosen)
+
+
+def quantized(folder: Path) -> Path:
+    """What models that bring their own quantization use besides."""
+    channels = Constant([(1 << 31) - 1, 3 << 29, 1 << 30, 5 << 28]), Constant([0, -1, -2, 1])
+    behind = [
+        AveragePool(Window((2, 2), (2, 2)), Constant([[4]]), 0, -128),
+        Rescale(Constant([5 << 28]), Constant([0]), 0, 255, 9, rounding=ScaleRounding.HALF_EVEN),
+        AveragePool(Window((3, 3)), Constant([[9]]), 0, -100),
+        FixedSoftmax(Constant([exponential(-k << 22) for k in range(200)])),
+    ]
+    first = Rescale(*channels, 0, 255, 128)
+    graph = program("quantized", first, (TensorType.of((6, 6, 4), FixedType(8, 8)),), *behind)
+    return rendered(graph, folder, {})
+
+
+def rendered(graph: Graph, folder: Path, chosen: Mapping[str, Folding]) -> Path:
+    """The `hls/` of an integer program, some foldings forced."""
     network = build_network(graph, {**fold(graph, load_board("zcu104").resources, Configuration()), **chosen})
     inputs = program_inputs(graph, 1, 2)
     files = render_hls(network, load_board("zcu104"), 200.0, inputs, {"y": expected_outputs(graph, inputs)})
@@ -135,7 +158,8 @@ def packed(folder: Path) -> Path:
     return folder / "hls"
 
 
-NETWORKS = {"residual": residual, "branches": branches, "vector": vector, "packed": packed}
+NETWORKS = {"residual": residual, "branches": branches, "vector": vector, "packed": packed, "quantized": quantized}
+PROGRAMS = ("packed", "quantized")
 BITS = {"residual": (8, 8), "branches": (5, 7), "vector": (3, 4)}
 """Weights and activations; those below 8 do not fill the words."""
 
@@ -143,8 +167,8 @@ BITS = {"residual": (8, 8), "branches": (5, 7), "vector": (3, 4)}
 def generate(name: str, folder: Path, board: str = "zcu104") -> Path:
     """Compiles a network into `folder` and returns the project's `hls/`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if name == "packed":
-        return packed(folder)
+    if name in PROGRAMS:
+        return NETWORKS[name](folder)
     model = NETWORKS[name](folder / f"{name}.onnx")
     shape = [d.dim_value for d in onnx.load(model).graph.input[0].type.tensor_type.shape.dim]
     data = np.random.default_rng(5).normal(size=(8, *shape[1:])).astype(np.float32)

@@ -18,6 +18,7 @@ from toolchain.ops.linear import LinearOperator
 from toolchain.packing.importance import measure_importance
 from toolchain.packing.packer import Plan, Survey, Unit, mixture
 from toolchain.progress import Progress, no_progress
+from toolchain.quantization.carried import is_program, keep_integers
 from toolchain.quantization.configuration import Configuration
 from toolchain.quantization.lowering import PACKING_ROWS, Lowered, chosen_rows, lower
 
@@ -119,7 +120,10 @@ def lower_packed(
     quantization. Raises ConfigurationError for a budget that cannot be met, naming the nearest possible.
 
     Matrix products run on one thread: their sums, and with them the levels, must not depend on the number of cores.
+    A graph that is an integer program already stays what it is.
     """
+    if is_program(graph):
+        return Packing(keep_integers(graph, configuration, has_budget=budget is not None), None, 0.0)
     with threadpool_limits(limits=1, user_api="blas"):
         return _lower_packed(graph, calibration, configuration, size, budget, progress or no_progress)
 

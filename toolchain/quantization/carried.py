@@ -7,7 +7,6 @@ import numpy as np
 from toolchain.errors import ConfigurationError
 from toolchain.ir import Array, Graph, TensorType
 from toolchain.ops.quantize import Quantize
-from toolchain.quantization.budget import Budget, Packing
 from toolchain.quantization.configuration import Configuration
 from toolchain.quantization.lowering import Lowered
 
@@ -23,15 +22,15 @@ def is_program(graph: Graph) -> bool:
     return any(isinstance(node.operator, Quantize) for node in graph.nodes)
 
 
-def keep_integers(graph: Graph, configuration: Configuration, budget: Budget | None) -> Packing:
-    """The program as it is, in the form that the rest of the compiler takes, its weights stored as they are.
+def keep_integers(graph: Graph, configuration: Configuration, *, has_budget: bool) -> Lowered:
+    """The program as it is, its weights stored as they are.
 
     Raises ConfigurationError for options that would change integers.
     """
     for key in ("weight_bits", "activation_bits"):
         if key in configuration.model_fields_set:
             raise ConfigurationError(f"{key}: the model brings its own quantization", where=graph.name, fix=FIX)
-    if budget is not None:
+    if has_budget:
         raise ConfigurationError("--budget: the model brings its own weights", where=graph.name, fix=FIX)
     if configuration.decodes_on_chip:
         what = f"--weight-memory {configuration.weight_memory} needs packed weights, the model brings its own"
@@ -45,7 +44,7 @@ def keep_integers(graph: Graph, configuration: Configuration, budget: Budget | N
         if forced:
             raise ConfigurationError(f"{forced[0]!r}: the model has its own", where=f"layer {name!r}", fix=FIX)
     saturations = {node.name: 0 for node in graph.nodes if isinstance(node.operator, Quantize)}
-    return Packing(Lowered(graph, saturations, {}), None, 0.0)
+    return Lowered(graph, saturations, {})
 
 
 def random_rows(graph: Graph) -> dict[str, Array]:

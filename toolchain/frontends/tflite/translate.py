@@ -9,7 +9,15 @@ import onnx
 
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.onnx import unsupported
-from toolchain.frontends.tflite import arrangement, curves, elementwise, kernels, layers, shapes  # noqa: F401 - they register
+from toolchain.frontends.tflite import (  # noqa: F401 - they register what they translate
+    arrangement,
+    curves,
+    elementwise,
+    kernels,
+    layers,
+    products,
+    shapes,
+)
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
 from toolchain.frontends.tflite.integers import integer_graph, is_quantized
