@@ -139,7 +139,7 @@ void decode_and_multiply(
     bool& failed) {
     DCT_HLS(dataflow)
     hls::stream<packed::placed> levels;
-#pragma HLS stream variable = levels depth = 16
+    DCT_HLS(stream variable = levels depth = 16)
     packed::decode_substream(codes, raw, kind, part.codes_at, part.code_bytes, part.raw_bytes,
                              table, part.first, part.outputs, unsigned(C::TAPS * C::CHANNELS),
                              levels, failed);

@@ -226,7 +226,10 @@ def test_compiled_case_is_exact_and_within_its_formats(case, bits):
         return
     if case.op in COMPOSITE:
         largest = float(np.abs(wanted).max())
-        assert np.abs(got - wanted).max() <= RELATIVE[bits] * largest
+        feedback = (
+            2 if case.op in ("LSTM", "GRU", "RNN") else 1
+        )  # every step works on the rounded state of the one before
+        assert np.abs(got - wanted).max() <= feedback * RELATIVE[bits] * largest
         return
     bound = quantization_bound(lowered, real, inputs) + TOLERANCE
     assert np.abs(got - wanted).max() <= bound

@@ -180,7 +180,7 @@ RESERVED = KEYWORDS | {
     "assert_perror", "be16toh", "be32toh", "be64toh", "errno", "htobe16", "htobe32", "htobe64", "htole16", "htole32",
     "htole64", "issubnormal", "le16toh", "le32toh", "le64toh", "linux", "math_errhandling", "offsetof", "p_tmpdir",
     "sched_priority", "size_t", "stderr", "stdin", "stdout", "strdupa", "strndupa", "unix",
-    # words of Verilog, SystemVerilog and VHDL, for the top function becomes a module
+    # words of Verilog, VHDL and most of SystemVerilog, for the top function becomes a module
     "abs", "accept_on", "access", "after", "alias", "all", "always", "always_comb", "always_ff", "always_latch",
     "architecture", "array", "assign", "assume", "attribute", "automatic", "before", "begin", "bind", "bins",
     "binsof", "bit", "block", "body", "buf", "buffer", "bufif0", "bufif1", "bus", "byte", "casex", "casez", "cell",
@@ -197,7 +197,7 @@ RESERVED = KEYWORDS | {
     "liblist", "library", "linkage", "literal", "local", "localparam", "logic", "loop", "macromodule", "map",
     "matches", "medium", "mod", "modport", "module", "nand", "negedge", "nettype", "new", "next", "nexttime",
     "nmos", "nor", "noshowcancelled", "notif0", "notif1", "null", "of", "on", "open", "others", "out", "output",
-    "package", "packed", "parameter", "pmos", "port", "posedge", "postponed", "primitive", "priority", "procedure",
+    "package", "parameter", "pmos", "port", "posedge", "postponed", "primitive", "priority", "procedure",
     "process", "program", "property", "pull0", "pull1", "pulldown", "pullup", "pulsestyle_ondetect",
     "pulsestyle_onevent", "pure", "rand", "randc", "randcase", "randsequence", "range", "rcmos", "real", "realtime",
     "record", "ref", "reg", "reject", "reject_on", "release", "rem", "repeat", "report", "restrict", "rnmos", "rol",

@@ -93,7 +93,7 @@ class Requantize(Operator):
         half = 1 << max(0, *(s - 1 for s in self.shifts))
         if min(self.shifts) <= 0 < max(self.shifts):  # the half of the other channels is added to whole numbers too
             largest, sums = 2 * largest + 1, 2 * sums + 1
-        return max(sums + half, largest)
+        return max(sums + half, largest, self.ranges(given).magnitude)  # what wraps may grow
 
     def render(self, renderer: Renderer, node: Node, inputs: tuple[str, ...]) -> str | None:
         given = renderer.integer_type(node.inputs[0])
