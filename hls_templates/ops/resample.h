@@ -28,7 +28,8 @@ output_rows:
         const int first = row < C::OUT_ROWS ? int(rows[row]) : 0;
         const int wanted = row < C::OUT_ROWS ? first + C::ROW_TAPS : C::IN_ROWS;
     input_rows:
-        for (; known < wanted; ++known) {
+        for (int more = 0; more < C::IN_ROWS; ++more) {
+            if (known >= wanted) break;
         input_words:
             for (int k = 0; k < LINE; ++k) {
                 DCT_HLS(pipeline II = 1)
@@ -44,6 +45,7 @@ output_rows:
                     }
                 }
             }
+            ++known;
         }
         if (row == C::OUT_ROWS) break;
     output_columns:

@@ -101,6 +101,19 @@ def vector(path: Path) -> Path:
     return m.save(path, m.add("Tanh", m.add("Gemm", x, m.noise(88, 10), m.noise(10))))
 
 
+def computed(path: Path) -> Path:
+    """Two computed operands, pictures that grow, normalization, and the largest of the outputs."""
+    m = Model(4, 6, 6)
+    a, b = m.conv("x", 4, 4, 1), m.conv("x", 4, 4, 1)
+    c = m.add("LRN", m.add("Mul", m.add("Max", a, b), b), size=3, alpha=0.1)
+    d = m.add("LayerNormalization", c, m.noise(6), axis=-1)
+    e = m.add("MatMul", d, a)
+    f = m.add("Resize", e, "", m.constant([1, 1, 2, 2]), mode="linear", coordinate_transformation_mode="half_pixel")
+    flat = m.add("Flatten", m.add("GlobalAveragePool", f))
+    m.nodes.append(helper.make_node("TopK", [flat, m.constant([2], np.int64)], ["most", "which"], name="top"))
+    return m.save(path, "most", "which")
+
+
 def packed(folder: Path) -> Path:
     """The sparse and clustered units behind each kind of window: no model file, weights as the packing gives them."""
     rng = np.random.default_rng(3)
@@ -158,9 +171,16 @@ def rendered(graph: Graph, folder: Path, chosen: Mapping[str, Folding]) -> Path:
     return folder / "hls"
 
 
-NETWORKS = {"residual": residual, "branches": branches, "vector": vector, "packed": packed, "quantized": quantized}
+NETWORKS = {
+    "residual": residual,
+    "branches": branches,
+    "vector": vector,
+    "computed": computed,
+    "packed": packed,
+    "quantized": quantized,
+}
 PROGRAMS = ("packed", "quantized")
-BITS = {"residual": (8, 8), "branches": (5, 7), "vector": (3, 4)}
+BITS = {"residual": (8, 8), "branches": (5, 7), "vector": (3, 4), "computed": (8, 8)}
 """Weights and activations; those below 8 do not fill the words."""
 
 
