@@ -14,7 +14,7 @@ from tests.small import Model, rows, run
 from toolchain.compiler import compile_model
 from toolchain.errors import BoardError, ModelError
 from toolchain.hardware.board import Board, board_names, load_board
-from toolchain.hardware.network import RESERVED, Identifiers
+from toolchain.hardware.identifiers import RESERVED, Identifiers
 from toolchain.resources import folder
 
 

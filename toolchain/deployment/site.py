@@ -70,11 +70,18 @@ def open_site(root: Path, report: Mapping[str, Any]) -> Site:
         platform = content.get("platform")
         names = [content["name"], *content["movers"], *([] if platform is None else [platform])]
         sound = all(isinstance(name, str) and NAME.fullmatch(name) for name in names)
-        if not sound or content["flow"] not in FLOWS or content["board"] != report["board"]:
+        decoders = content["decoders"]
+        if (
+            not sound
+            or type(decoders) is not int
+            or decoders < 0
+            or content["flow"] not in FLOWS
+            or content["board"] != report["board"]
+        ):
             raise damaged
         site = Site(
             (root / "hls").resolve(), content["name"], content["board"], content["flow"], str(content["family"]),
-            int(content["decoders"]), tuple(content["movers"]), platform,
+            decoders, tuple(content["movers"]), platform,
         )  # fmt: skip
     except OSError:
         raise ModelError(
