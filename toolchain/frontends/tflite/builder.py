@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.tflite.files import Operation, Tensor
+from toolchain.frontends.tflite.reading import Reading
 
 OPSET: Final = 18
 IR_VERSION: Final = 8
@@ -79,39 +80,10 @@ class Builder:
 
 
 @dataclass
-class Call:
+class Call(Reading):
     """One operator under translation. Shapes have the batch first, as TFLite and ONNX have it."""
 
-    builder: Builder
-    operation: Operation
-    layer: str
-    read: set[str] = field(default_factory=set)
-
-    def option(self, name: str) -> Any:
-        """A field of the operator's options. What nobody asks for is refused unless it is 0."""
-        self.read.add(name)
-        if name not in self.operation.options:
-            raise ModelError(f"has no option {name}")
-        return self.operation.options[name]
-
-    def ignore(self, *names: str) -> None:
-        """Options that change nothing here."""
-        self.read.update(names)
-
-    def has(self, index: int) -> bool:
-        return index < len(self.operation.inputs) and self.operation.inputs[index] is not None
-
-    def tensor(self, index: int) -> Tensor:
-        tensor = self.operation.inputs[index] if self.has(index) else None
-        if tensor is None:
-            raise ModelError(f"has no input {index}")
-        return tensor
-
-    @property
-    def output(self) -> Tensor:
-        if not self.operation.outputs:
-            raise ModelError("has no output")
-        return self.operation.outputs[0]
+    builder: Builder = field(kw_only=True)
 
     def shape(self, tensor: Tensor, *free: int) -> tuple[int, ...]:
         """A shape of which all but the batch and the axes `free` is known."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.importer import unique
-from toolchain.frontends.onnx import unsupported
 from toolchain.frontends.tflite.builder import MAX_NAME
 from toolchain.frontends.tflite.files import Model, Operation, Tensor
+from toolchain.frontends.tflite.reading import Reading, translate_all
 from toolchain.ir import FixedType, Graph, Input, Meaning, Node, Output, RealType, TensorType, Type
 from toolchain.ops.base import Operator
 from toolchain.ops.quantize import Quantize
@@ -59,33 +58,10 @@ class Program:
 
 
 @dataclass
-class Step:
-    """One operator under translation."""
+class Step(Reading):
+    """One operator of a quantized model under translation."""
 
-    program: Program
-    operation: Operation
-    layer: str
-    read: set[str] = field(default_factory=set)
-
-    def option(self, name: str) -> Any:
-        """A field of the options. What nobody asks for is refused unless it is 0."""
-        self.read.add(name)
-        if name not in self.operation.options:
-            raise ModelError(f"has no option {name}")
-        return self.operation.options[name]
-
-    def ignore(self, *names: str) -> None:
-        self.read.update(names)
-
-    def tensor(self, index: int) -> Tensor:
-        tensor = self.operation.inputs[index] if index < len(self.operation.inputs) else None
-        if tensor is None:
-            raise ModelError(f"has no input {index}")
-        return tensor
-
-    @property
-    def output(self) -> Tensor:
-        return self.operation.outputs[0]
+    program: Program = field(kw_only=True)
 
     def value(self, index: int) -> str:
         tensor = self.tensor(index)
@@ -171,22 +147,7 @@ def integer_graph(model: Model, operations: list[Operation], name: str) -> Graph
         program.types[tensor.name] = type
         if tensor.element in TYPES:
             program.values[tensor.index] = program.enter(tensor, tensor)
-    problems: list[str] = []
-    unknown: set[int] = set()
-    for operation in operations:
-        if any(tensor is not None and tensor.index in unknown for tensor in operation.inputs):
-            unknown.update(tensor.index for tensor in operation.outputs)
-            continue
-        try:
-            _translate(program, operation)
-        except UnsupportedOperator as error:
-            problems.append(f"{error.where or operation.where}: {error.message}")
-            unknown.update(tensor.index for tensor in operation.outputs)
-        except ModelError as error:
-            error.where = error.where or operation.where
-            raise
-    if problems:
-        raise unsupported(problems, name)
+    translate_all(operations, lambda operation: _translate(program, operation), name)
     outputs = []
     for tensor in model.outputs:
         source = next((o.inputs[0] for o in operations if o.kind == "DEQUANTIZE" and tensor in o.outputs), tensor)
@@ -202,11 +163,5 @@ def _translate(program: Program, operation: Operation) -> None:
         raise UnsupportedOperator("this operator is not supported on quantized values")
     layer = unique(layer_name(operation.outputs[0]), program.layers)
     program.layers[layer] = None
-    step = Step(program, operation, layer)
-    try:
-        INTEGER[operation.kind](step)
-    except (IndexError, ValueError, OverflowError, ZeroDivisionError) as error:  # shapes of a damaged file
-        raise ModelError(f"has tensors that do not fit it: {error}") from error
-    unread = [name for name, value in operation.options.items() if name not in step.read and value]
-    if unread:
-        raise UnsupportedOperator(f"option {unread[0]} = {operation.options[unread[0]]} is not supported")
+    step = Step(operation, layer, program=program)
+    step.finish(lambda: INTEGER[operation.kind](step))

@@ -8,7 +8,6 @@ from pathlib import Path
 import onnx
 
 from toolchain.errors import ModelError, UnsupportedOperator
-from toolchain.frontends.onnx import unsupported
 from toolchain.frontends.tflite import (  # noqa: F401 - they register what they translate
     arrangement,
     curves,
@@ -21,6 +20,7 @@ from toolchain.frontends.tflite import (  # noqa: F401 - they register what they
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
 from toolchain.frontends.tflite.integers import integer_graph, is_quantized
+from toolchain.frontends.tflite.reading import translate_all
 from toolchain.ir import Graph
 
 STATIC = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
@@ -63,7 +63,7 @@ def load_integers(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None
 
 def translate(model: Model, name: str) -> onnx.ModelProto:
     """The ONNX model of what `read` gave."""
-    builder, problems, unknown = Builder(), [], set[int]()
+    builder = Builder()
     for tensor in model.inputs:
         if tensor.element not in INPUT_TYPES:
             raise UnsupportedOperator(f"the input has elements of type {tensor.element}", where=tensor.where)
@@ -71,20 +71,7 @@ def translate(model: Model, name: str) -> onnx.ModelProto:
             raise ModelError(f"the input of shape {list(tensor.shape)} has only a batch", where=tensor.where)
         builder.values[tensor.index] = builder.value_name(tensor.name)
     outputs = {builder.value_name(tensor.name): tensor for tensor in model.outputs}
-    for operation in needed(model):
-        if any(tensor is not None and tensor.index in unknown for tensor in operation.inputs):
-            unknown.update(tensor.index for tensor in operation.outputs)
-            continue
-        try:
-            _translate(builder, operation)
-        except UnsupportedOperator as error:
-            problems.append(f"{error.where or operation.where}: {error.message}")
-            unknown.update(tensor.index for tensor in operation.outputs)
-        except ModelError as error:
-            error.where = error.where or operation.where
-            raise
-    if problems:
-        raise unsupported(problems, name)
+    translate_all(needed(model), lambda operation: _translate(builder, operation), name)
     for tensor in model.outputs:
         if tensor.index not in builder.values:
             raise ModelError("is an output that nothing computes", where=tensor.where)
@@ -109,14 +96,8 @@ def _translate(builder: Builder, operation: Operation) -> None:
     for tensor in (*operation.inputs, *operation.outputs):
         if tensor is not None and tensor.data is None:
             _check_computed(tensor)
-    call = Call(builder, operation, builder.layer(operation))
-    try:
-        TRANSLATIONS[operation.kind](call)
-    except (IndexError, ValueError, OverflowError, ZeroDivisionError) as error:  # shapes of a damaged file
-        raise ModelError(f"has tensors that do not fit it: {error}") from error
-    unread = [name for name, value in operation.options.items() if name not in call.read and value]
-    if unread:
-        raise UnsupportedOperator(f"option {unread[0]} = {operation.options[unread[0]]} is not supported")
+    call = Call(operation, builder.layer(operation), builder=builder)
+    call.finish(lambda: TRANSLATIONS[operation.kind](call))
 
 
 def _check_computed(tensor: Tensor) -> None:
