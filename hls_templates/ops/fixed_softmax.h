@@ -5,6 +5,7 @@
 
 #include <hls_stream.h>
 
+#include "row_maximum.h"
 #include "word.h"
 
 namespace dct {
@@ -84,21 +85,7 @@ void fixed_softmax(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
 
 pixels:
     for (int pixel = 0; pixel < C::PIXELS; ++pixel) {
-        input maximum = 0;
-    find_maximum:
-        for (int word = 0; word < WORDS; ++word) {
-            DCT_HLS(pipeline II = 1)
-            input x[C::LANES];
-            unpack(in.read(), x);
-            input largest = x[0];
-        maximum_lanes:
-            for (int lane = 0; lane < C::LANES; ++lane) {
-                DCT_HLS(unroll)
-                values[word][lane] = x[lane];
-                if (x[lane] > largest) largest = x[lane];
-            }
-            if (word == 0 || largest > maximum) maximum = largest;
-        }
+        const input maximum = keep_row<C>(in, values);
 
         q31 sum = 0;
     exponentiate:

@@ -43,12 +43,18 @@ typename C::output_t rescale_value(typename C::input_t value, int multiplier, in
     return typename C::output_t(y);
 }
 
-}  // namespace detail
+// The same for every entry.
+struct one_value {
+    int value;
+    int operator[](int) const { return value; }
+};
 
-// One multiplier for the tensor: constants of the design.
-template <class C>
-void rescale(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
-             hls::stream<word_t<typename C::output_t, C::LANES> >& out) {
+template <class C, class M, class L, class R>
+void rescale_words(hls::stream<word_t<typename C::input_t, C::LANES> >& in, const M& multipliers,
+                   const L& left, const R& right,
+                   hls::stream<word_t<typename C::output_t, C::LANES> >& out) {
+    DCT_HLS(inline)
+    int position = 0;
 words:
     for (int word = 0; word < C::COUNT; ++word) {
         DCT_HLS(pipeline II = 1)
@@ -58,10 +64,23 @@ words:
     lanes:
         for (int lane = 0; lane < C::LANES; ++lane) {
             DCT_HLS(unroll)
-            y[lane] = detail::rescale_value<C>(x[lane], C::MULTIPLIER, C::LEFT, C::RIGHT);
+            const int channel = position * C::LANES + lane;
+            y[lane] =
+                rescale_value<C>(x[lane], multipliers[channel], left[channel], right[channel]);
         }
         out.write(pack(y));
+        advance<C::PERIOD>(position);
     }
+}
+
+}  // namespace detail
+
+// One multiplier for the tensor: constants of the design.
+template <class C>
+void rescale(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
+             hls::stream<word_t<typename C::output_t, C::LANES> >& out) {
+    const detail::one_value multiplier = {C::MULTIPLIER}, left = {C::LEFT}, right = {C::RIGHT};
+    detail::rescale_words<C>(in, multiplier, left, right, out);
 }
 
 // One for each entry of the last axis.
@@ -74,23 +93,7 @@ void rescale(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
     DCT_HLS(array_reshape variable = multipliers cyclic factor = LANES)
     DCT_HLS(array_reshape variable = left cyclic factor = LANES)
     DCT_HLS(array_reshape variable = right cyclic factor = LANES)
-    int position = 0;
-channel_words:
-    for (int word = 0; word < C::COUNT; ++word) {
-        DCT_HLS(pipeline II = 1)
-        typename C::input_t x[C::LANES];
-        unpack(in.read(), x);
-        typename C::output_t y[C::LANES];
-    channel_lanes:
-        for (int lane = 0; lane < C::LANES; ++lane) {
-            DCT_HLS(unroll)
-            const int channel = position * C::LANES + lane;
-            y[lane] = detail::rescale_value<C>(x[lane], multipliers[channel], left[channel],
-                                               right[channel]);
-        }
-        out.write(pack(y));
-        advance<C::PERIOD>(position);
-    }
+    detail::rescale_words<C>(in, multipliers, left, right, out);
 }
 
 }  // namespace dct

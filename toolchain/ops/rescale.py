@@ -126,7 +126,7 @@ class Rescale(Operator):
         powers = all(int(m) & (int(m) - 1) == 0 for m in self.multipliers.array)
         cost = Cost(() if powers else ((lanes, factor, FRACTION + 1),), lut=lanes * 3 * (factor + FRACTION))
         if channels == 1:
-            config |= {"MULTIPLIER": int(self.multipliers.array[0]), "LEFT": left, "RIGHT": right}
+            config |= {"MULTIPLIER": int(self.multipliers.array[0]), "LEFT": left, "RIGHT": right, "PERIOD": 1}
             return [elementwise("rescale", inputs, output, folding, config, cost=cost)]
         config["PERIOD"] = channels // lanes
         arrays = {
