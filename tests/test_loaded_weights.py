@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
+from tests.containers import build_bench, changed, container_of, run_driver
 from tests.small import Model, dense, listing, rows, run
 from toolchain.codegen.hls import LOADED_ONLY, decimal_rows
 from toolchain.codegen.loaded import hardware_graph, is_loaded
@@ -20,8 +21,7 @@ from toolchain.hardware.network import lane_bits
 from toolchain.ir import Constant
 from toolchain.ops.reshape import Reshape
 from toolchain.packing.container import unpack
-from toolchain.packing.packed import Packed
-from toolchain.project import load, store_program
+from toolchain.project import load
 from toolchain.simulation.simulator import Simulator
 from toolchain.verification import csim
 from toolchain.verification.lint import lint_hls
@@ -88,11 +88,7 @@ def trained(made, data):
 @pytest.fixture(scope="module")
 def built(made, tmp_path_factory):
     """The test bench and the objects it was linked from."""
-    build = tmp_path_factory.mktemp("build")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXXFLAGS", "-O0")
-        csim._build(made / "p/hls", build)
-    return build
+    return build_bench(made / "p/hls", tmp_path_factory.mktemp("build"))
 
 
 def simulate(program, folder, container: bytes, graph, arrays, built):
@@ -105,19 +101,6 @@ def simulate(program, folder, container: bytes, graph, arrays, built):
     options = [f"--{name.partition('.')[0]}={path}" for name, path in files.items()]
     argv = [part for option in options for part in option.split("=", 1)]
     return subprocess.run([built / program, *argv], capture_output=True, text=True, check=False)
-
-
-def changed(graph, name, change):
-    """The graph with other levels of one layer."""
-    node = graph.by_name[name]
-    weights = node.operator.weights
-    packed = Packed(dataclasses.replace(weights.coding, **change(weights.coding)), weights.shape)
-    other = dataclasses.replace(node, operator=dataclasses.replace(node.operator, weights=packed))
-    return graph.with_nodes(tuple(other if one is node else one for one in graph.nodes))
-
-
-def container_of(graph) -> bytes:
-    return store_program(graph, shared=False).weights
 
 
 # --------------------------------------------------------------------------------------------- the hardware
@@ -237,23 +220,9 @@ def test_wrong_containers_are_refused_and_change_nothing(project, made, data, bu
         17: container_of(full),
         18: container_of(wide),
     }
-    files = []
-    for code, content in cases.items():
-        files.append(tmp_path / f"{code}.bin")
-        files[-1].write_bytes(content)
-    inputs, outputs = raw_frames(graph, {"x": data[:1]})
-    (tmp_path / "in.dat").write_text(decimal_rows(list(inputs.values())))
-    (tmp_path / "out.dat").write_text(" ".join(decimal_rows(list(outputs.values())).split() * 1))
-    (tmp_path / "driver.cpp").write_text(DRIVER)
-    hls = made / "p/hls"
-    flags = ["-std=c++20", "-O0", "-w", f"-I{hls}", f"-I{hls}/sim", f"-I{hls}/src", f"-I{hls}/src/kernels"]
-    command = ["g++", *flags, "-isystem", csim.ap_types(), tmp_path / "driver.cpp", built / "accelerator.o"]
-    done = subprocess.run([*command, "-o", tmp_path / "driver"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:2000]
-    argv = [tmp_path / "driver", tmp_path / "in.dat", tmp_path / "out.dat", *files]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    *codes, verdict = done.stdout.split("\n")[: len(cases) + 1]
-    assert [int(code) for code in codes] == [code % 100 for code in cases], done.stdout
+    said = run_driver(DRIVER, made / "p/hls", built, cases, graph, {"x": data[:1]}, tmp_path)
+    *codes, verdict = said.split("\n")[: len(cases) + 1]
+    assert [int(code) for code in codes] == [code % 100 for code in cases], said
     # Ten frames were compared where the file has one: the count is all that differs.
     assert verdict == f"FAIL layer=- frame=1 expected=10 values got={10 * len(cases)}"
 

@@ -1,20 +1,18 @@
 """Hardware that reads its weights from DDR for every frame: the C simulation against the simulator, and its cycles."""
 
 import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.containers import build_bench, changed, container_of, run_driver
 from tests.small import Model, rows
 from tests.streamed import streamed_only
-from tests.test_loaded_weights import changed, container_of
-from toolchain.codegen.hls import decimal_rows
 from toolchain.codegen.loaded import streams_of
 from toolchain.codegen.sparse import Nonzeros
 from toolchain.codegen.streamed import LATENCY, lane_steps
-from toolchain.compiler import compile_model, raw_frames
+from toolchain.compiler import compile_model
 from toolchain.ir import Constant
 from toolchain.packing import choice
 from toolchain.project import load, store_program
@@ -61,11 +59,7 @@ def made(tmp_path_factory, data):
 @pytest.fixture(scope="module")
 def built(made, tmp_path_factory):
     """The test bench and the objects it was linked from."""
-    build = tmp_path_factory.mktemp("build")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXXFLAGS", "-O0")
-        csim._build(made.path / "hls", build)
-    return build
+    return build_bench(made.path / "hls", tmp_path_factory.mktemp("build"))
 
 
 def test_layers_are_streamed_in_the_domain_of_their_coding(made):
@@ -152,25 +146,13 @@ def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built,
     own = (made.path / "weights.bin").read_bytes()
     # With the usual length of substreams the decoders have too few.
     cases = {0: own, 16: foreign, 18: wide, 17: container_of(graph)}
-    files = []
-    for code, content in cases.items():
-        files.append(tmp_path / f"{code}.bin")
-        files[-1].write_bytes(content)
-    inputs, outputs = raw_frames(graph, {"x": data[:1]})
-    (tmp_path / "in.dat").write_text(decimal_rows(list(inputs.values())))
-    (tmp_path / "out.dat").write_text(decimal_rows(list(outputs.values())))
     hls = made.path / "hls"
-    pointers = (hls / "src/net.h").read_text().count("const ap_uint<32>*")
-    driver = DRIVER.replace("FURTHER", ", ".join(["weights.memory()"] * (pointers - 2)))
-    (tmp_path / "driver.cpp").write_text(driver.replace("INPUTS", "128").replace("OUTPUTS", "8"))
-    flags = ["-std=c++20", "-O0", "-w", f"-I{hls}", f"-I{hls}/sim", f"-I{hls}/src", f"-I{hls}/src/kernels"]
-    command = ["g++", *flags, "-isystem", csim.ap_types(), tmp_path / "driver.cpp", built / "accelerator.o"]
-    done = subprocess.run([*command, "-o", tmp_path / "driver"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:2000]
-    argv = [tmp_path / "driver", tmp_path / "in.dat", tmp_path / "out.dat", *files]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    lines = [[int(number) for number in line.split()] for line in done.stdout.splitlines()[:-1]]
-    assert [lines[2 * k][0] for k in range(len(cases))] == list(cases), done.stdout
+    further = (hls / "src/net.h").read_text().count("const ap_uint<32>*") - 2
+    source = DRIVER.replace("FURTHER", ", ".join(["weights.memory()"] * further))
+    source = source.replace("INPUTS", "128").replace("OUTPUTS", "8")
+    said = run_driver(source, hls, built, cases, graph, {"x": data[:1]}, tmp_path)
+    lines = [[int(number) for number in line.split()] for line in said.splitlines()[:-1]]
+    assert [lines[2 * k][0] for k in range(len(cases))] == list(cases), said
     frames = [line for line in lines if len(line) == 2]
     assert len({words for _, words in frames}) == 1
     statuses = [status for status, _ in frames]
@@ -180,7 +162,7 @@ def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built,
     assert 7 in spoiled
     assert spoiled == sorted(spoiled)
     assert statuses[-1] == 0
-    assert done.stdout.splitlines()[-1] == f"FAIL layer=- frame=1 expected=8 values got={8 * (len(cases) + 1)}"
+    assert said.splitlines()[-1] == f"FAIL layer=- frame=1 expected=8 values got={8 * (len(cases) + 1)}"
 
 
 # --------------------------------------------------------------------------------------------- cycles
