@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.frontends.names import Names
 
 OPSET: Final = 17
 IR_VERSION: Final = 8
@@ -33,21 +34,11 @@ class Value:
 
 
 @dataclass
-class Builder:
+class Builder(Names):
     """The graph while it grows."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
-    _node_names: set[str] = field(default_factory=set)
-    _value_names: set[str] = field(default_factory=set)
-
-    def node_name(self, wanted: str) -> str:
-        """`wanted`, or with a number behind it when a node has this name already."""
-        return _reserve(wanted, self._node_names)
-
-    def value_name(self, wanted: str) -> str:
-        """`wanted`, or with a number behind it when a value has this name already."""
-        return _reserve(wanted, self._value_names)
 
     def constant(self, wanted: str, array: NDArray[Any]) -> str:
         """An initializer; the same array under the same name is stored once."""
@@ -196,12 +187,3 @@ class UnsupportedLayers(UnsupportedOperator):
 def unsupported(problems: list[str]) -> UnsupportedOperator:
     """One error that lists all problems."""
     return UnsupportedLayers(problems)
-
-
-def _reserve(wanted: str, taken: set[str]) -> str:
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    taken.add(name)
-    return name

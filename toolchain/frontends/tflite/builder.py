@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ModelError, UnsupportedOperator
+from toolchain.frontends.names import Names
 from toolchain.frontends.tflite.files import Operation, Tensor
 from toolchain.frontends.tflite.reading import Reading
 
@@ -31,23 +32,13 @@ ACTIVATIONS: Final = {
 
 
 @dataclass
-class Builder:
+class Builder(Names):
     """Nodes and constants. `values` gives the ONNX value of each tensor computed so far, `folded` what is constant."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     values: dict[int, str] = field(default_factory=dict)
     folded: dict[int, NDArray[Any]] = field(default_factory=dict)
-    _value_names: set[str] = field(default_factory=set)
-    _node_names: set[str] = field(default_factory=set)
-
-    def value_name(self, wanted: str) -> str:
-        """`wanted`, or with a number behind it when a value has this name already."""
-        return _reserve(wanted, self._value_names)
-
-    def node_name(self, wanted: str) -> str:
-        """`wanted`, or with a number behind it when a node has this name already."""
-        return _reserve(wanted, self._node_names)
 
     def layer(self, operation: Operation) -> str:
         """A layer's name: the first of the names that the converter joined for its output."""
@@ -218,12 +209,3 @@ def translates(*kinds: str) -> Callable[[Translate], Translate]:
         return function
 
     return register
-
-
-def _reserve(wanted: str, taken: set[str]) -> str:
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    taken.add(name)
-    return name
