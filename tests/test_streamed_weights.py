@@ -13,6 +13,7 @@ from toolchain.codegen.loaded import streams_of
 from toolchain.codegen.sparse import Nonzeros
 from toolchain.codegen.streamed import LATENCY, lane_steps
 from toolchain.compiler import compile_model
+from toolchain.errors import ConfigurationError
 from toolchain.ir import Constant
 from toolchain.packing import choice
 from toolchain.project import load, store_program
@@ -163,6 +164,13 @@ def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built,
     assert spoiled == sorted(spoiled)
     assert statuses[-1] == 0
     assert said.splitlines()[-1] == f"FAIL layer=- frame=1 expected=8 values got={8 * (len(cases) + 1)}"
+
+
+def test_streaming_without_packed_weights_is_refused(made, data, tmp_path):
+    model = made.path.parent / "net.onnx"
+    with pytest.raises(ConfigurationError, match="streamed needs packed weights, pack is none"):
+        compile_model(model, tmp_path / "p", calibrate=data, weight_memory="streamed", pack="none")
+    assert not (tmp_path / "p").exists()
 
 
 # --------------------------------------------------------------------------------------------- cycles

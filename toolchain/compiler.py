@@ -40,7 +40,7 @@ from toolchain.project import REPORT, Project, check_target, sealed, store_progr
 from toolchain.quantization.budget import Budget, Packing, lower_packed
 from toolchain.quantization.carried import is_program, random_rows
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
-from toolchain.quantization.loading import for_loading
+from toolchain.quantization.loading import check_streaming, for_loading
 from toolchain.report.build import Design, build_report
 from toolchain.simulation import reference
 from toolchain.simulation.arrays import load_arrays
@@ -111,6 +111,8 @@ def compile_model(
     check_layers(chosen, real)
     if chosen.weight_memory == "loaded":
         chosen = for_loading(chosen, real)
+    if chosen.weight_memory == "streamed" and not is_program(real):
+        check_streaming(chosen, real)
     data = calibration_data(real, calibrate)
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
 

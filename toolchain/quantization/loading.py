@@ -38,3 +38,12 @@ def for_loading(configuration: Configuration, graph: Graph) -> Configuration:
         if execute == "spatial":
             layers[name] = layer.model_copy(update={"pack": "spatial"})
     return configuration.model_copy(update={"layers": layers})
+
+
+def check_streaming(configuration: Configuration, graph: Graph) -> None:
+    """Raises ConfigurationError where no layer has weights that are packed, so that none could be streamed."""
+    linear = {node.layer for node in graph.nodes if isinstance(node.operator, LinearOperator)}
+    packs = {configuration.layer(name).pack or configuration.pack for name in linear}
+    if not packs - {"none"}:
+        what = "pack is none" if linear else "the model has none"
+        raise ConfigurationError(f"--weight-memory streamed needs packed weights, {what}", fix=FIX)
