@@ -23,6 +23,7 @@ class Model:
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
@@ -45,6 +46,9 @@ class Model:
     def add(self, op_type: str, *inputs: str, name: str = "", out: str = "", **attributes: Any) -> str:
         name = name or f"{op_type.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(op_type, list(inputs), [out or name], name=name, **attributes))
+        domain = attributes.get("domain", "")
+        if domain and domain not in self.domains:
+            self.domains.append(domain)
         return out or name
 
     def output(self, name: str) -> str:
@@ -53,7 +57,8 @@ class Model:
 
     def proto(self, name: str = "graph") -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(name, 1) for name in self.domains)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
     def save(self, path: Path) -> Path:
         path.write_bytes(self.proto().SerializeToString())

@@ -40,6 +40,7 @@ from toolchain.project import REPORT, Project, check_target, sealed, store_progr
 from toolchain.quantization.budget import Budget, Packing, lower_packed
 from toolchain.quantization.carried import is_program, random_rows
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
+from toolchain.quantization.entry import quantizes_itself
 from toolchain.quantization.loading import check_streaming, for_loading
 from toolchain.report.build import Design, build_report
 from toolchain.simulation import reference
@@ -117,7 +118,7 @@ def compile_model(
     interval = max(1, int(min(clock * 1e6 / target_fps, 2.0**62))) if target_fps else 0
 
     def packed(graph: Graph, configuration: Configuration) -> Packing:
-        return lower_packed(graph, data, configuration, container_size, allowed, report)
+        return lower_packed(graph, data, configuration, container_size, allowed, report, invented=calibrate is None)
 
     def designed(packing: Packing, configuration: Configuration) -> Design:
         graph = pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES)
@@ -153,7 +154,7 @@ def calibration_data(graph: Graph, given: str | Path | Array | Mapping[str, Arra
 
     Raises CalibrationError when there are none.
     """
-    if given is None and is_program(graph):
+    if given is None and (is_program(graph) or quantizes_itself(graph)):
         return random_rows(graph)
     if given is None:
         raise CalibrationError(

@@ -68,6 +68,7 @@ class Terminal:
         self.fraction = self._fractions(entry["fraction"])
         self.scale = None if entry["scale"] is None else np.float32(entry["scale"])
         self.zero_point = int(entry["zero_point"])
+        self.ties_to_even = bool(entry["ties_to_even"])
         self.low = -(1 << (self.width - 1)) if self.signed else 0
         self.high = (1 << (self.width - int(self.signed))) - 1
 
@@ -115,6 +116,7 @@ class Terminal:
         """saturate(floor(x * 2**fraction + 1/2)), as if computed exactly. Refuses NaN and infinity.
 
         With a scale, saturate(round(x / scale) + zero_point) of a float32 quotient, half away from zero.
+        Halves go to the even neighbour where the description says so.
         """
         real = np.asarray(values).astype(np.float64)
         finite = np.isfinite(real)
@@ -125,11 +127,13 @@ class Terminal:
             # Infinite for what saturates in any case. Adding 1/2 could round across a tie; the remainder is exact.
             if self.scale is not None:
                 quotients = (real.astype(np.float32) / self.scale).astype(np.float64)
-                nearest = np.copysign(np.floor(np.abs(quotients) + 0.5), quotients) + self.zero_point
+                away = np.copysign(np.floor(np.abs(quotients) + 0.5), quotients)
+                nearest = (np.rint(quotients) if self.ties_to_even else away) + self.zero_point
             else:
                 scaled = np.ldexp(real, self.fraction)
                 floor = np.floor(scaled)
-                nearest = np.asarray(floor + (scaled - floor >= 0.5))
+                up = np.asarray(floor + (scaled - floor >= 0.5))
+                nearest = np.rint(scaled) if self.ties_to_even else up
         above = nearest >= 2.0 ** (self.width - int(self.signed))
         below = nearest < float(self.low)
         result = np.where(above | below, 0.0, nearest).astype(self.raw_type)

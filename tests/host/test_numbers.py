@@ -1,6 +1,7 @@
 """Quantization and scaling of every host against the toolchain's own, where they could differ."""
 
 import importlib.util
+import itertools
 import struct
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from tests.host.hardware import COMPILERS, HERE
 from toolchain.errors import InputError
-from toolchain.ir import FixedType, Meaning, TensorType
+from toolchain.ir import FixedType, Meaning, Rounding, TensorType
 from toolchain.ir import fixed as arithmetic
 from toolchain.ops.quantize import Quantize
 from toolchain.resources import folder
@@ -35,6 +36,8 @@ TYPES = [
     (12, True, -300),
 ]
 """width, signed, fraction"""
+ROUNDINGS = {False: Rounding.TRN, True: Rounding.RND_CONV}
+"""Of an entry: only half to even makes a difference."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def cases(width: int, signed: bool, fraction: int) -> np.ndarray:
     return everything[np.isfinite(everything)]
 
 
-def terminal_of(driver, width, signed, fraction, shape=(1,), order=None, scale=None, zero_point=0):
+def terminal_of(driver, width, signed, fraction, shape=(1,), order=None, scale=None, zero_point=0, even=False):
     lane_bits = next(bits for bits in (8, 16, 32, 64) if width <= bits)
     sizes, strides = order or ((1,) * (5 - len(shape)) + shape, None)
     if strides is None:
@@ -95,6 +98,7 @@ def terminal_of(driver, width, signed, fraction, shape=(1,), order=None, scale=N
             "fraction": fraction,
             "scale": scale,
             "zero_point": zero_point,
+            "ties_to_even": even,
             "shape": list(shape),
             "stream_shape": list(sizes),
             "strides": list(strides),
@@ -102,10 +106,11 @@ def terminal_of(driver, width, signed, fraction, shape=(1,), order=None, scale=N
     )
 
 
+@pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize(("width", "signed", "fraction"), TYPES)
-def test_python_quantizes_as_the_toolchain(driver, width, signed, fraction):
-    quantize = Quantize(FixedType(width, width - fraction, signed))
-    terminal = terminal_of(driver, width, signed, fraction)
+def test_python_quantizes_as_the_toolchain(driver, width, signed, fraction, even):
+    quantize = Quantize(FixedType(width, width - fraction, signed, ROUNDINGS[even]))
+    terminal = terminal_of(driver, width, signed, fraction, even=even)
     values = cases(width, signed, fraction).reshape(-1, 1)
     for dtype in (np.float64, np.float32, np.float16):
         with np.errstate(over="ignore"):
@@ -174,15 +179,15 @@ def test_c_quantizes_as_the_toolchain(compiler, runner, tmp_path):
     program = tmp_path / "vectors"
     sources = (HERE / "vectors.c", HOST / "c/numbers.c")
     subprocess.run([compiler, "-std=c99", "-O2", f"-I{HOST / 'c'}", *sources, "-lm", "-o", program], check=True)
-    for width, signed, fraction in TYPES:
+    for even, (width, signed, fraction) in itertools.product((False, True), TYPES):
         values = np.concatenate([cases(width, signed, fraction), [np.nan, np.inf, -np.inf]])
-        data = struct.pack("<qqqqd", width, signed, fraction, 0, 0.0) + values.astype("<f8").tobytes()
+        data = struct.pack("<qqqqqd", width, signed, fraction, 0, even, 0.0) + values.astype("<f8").tobytes()
         answer = subprocess.run([*runner, program], input=data, capture_output=True, check=True).stdout
         status, raw, back_status, _ = np.frombuffer(answer, "<i8").reshape(-1, 4).T
         scaled = np.frombuffer(answer, "<f8").reshape(-1, 4)[:, 3]
         assert (status[-3:] == 10).all(), status[-3:]  # ACCELERATOR_NOT_FINITE
         assert not status[:-3].any()
-        expected = arithmetic.quantize(values[:-3], FixedType(width, width - fraction, signed))
+        expected = arithmetic.quantize(values[:-3], FixedType(width, width - fraction, signed, ROUNDINGS[even]))
         got = raw[:-3] if signed else raw[:-3].view(np.uint64)
         assert [int(n) for n in got] == [int(n) for n in expected], (width, signed, fraction)
         for number, code, real in zip(expected.tolist(), back_status.tolist(), scaled.tolist(), strict=False):
@@ -206,10 +211,11 @@ def scaled_cases(scale: np.float32) -> np.ndarray:
     return np.concatenate([ties, near, [0.0, -0.0, 1e-45, 3e38, -3e38, 1e300], drawn]).astype(np.float64)
 
 
+@pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize(("scale", "zero_point", "signed"), SCALES)
-def test_python_enters_and_leaves_by_a_scale_as_the_toolchain(driver, scale, zero_point, signed):
-    type, meaning = FixedType(8, 8, signed), Meaning(float(scale), zero_point)
-    terminal = terminal_of(driver, 8, signed, 0, scale=meaning.scale, zero_point=zero_point)
+def test_python_enters_and_leaves_by_a_scale_as_the_toolchain(driver, scale, zero_point, signed, even):
+    type, meaning = FixedType(8, 8, signed, ROUNDINGS[even]), Meaning(float(scale), zero_point)
+    terminal = terminal_of(driver, 8, signed, 0, scale=meaning.scale, zero_point=zero_point, even=even)
     values = scaled_cases(scale).reshape(-1, 1)
     assert np.array_equal(terminal.raw(values), Quantize(type, meaning).evaluate(values))
     raw = np.arange(type.low, type.high + 1).reshape(-1, 1)
@@ -223,10 +229,10 @@ def test_c_enters_and_leaves_by_a_scale_as_the_toolchain(compiler, runner, tmp_p
     program = tmp_path / "vectors"
     sources = (HERE / "vectors.c", HOST / "c/numbers.c")
     subprocess.run([compiler, "-std=c99", "-O2", f"-I{HOST / 'c'}", *sources, "-lm", "-o", program], check=True)
-    for scale, zero_point, signed in SCALES:
-        type, meaning = FixedType(8, 8, signed), Meaning(float(scale), zero_point)
+    for even, (scale, zero_point, signed) in itertools.product((False, True), SCALES):
+        type, meaning = FixedType(8, 8, signed, ROUNDINGS[even]), Meaning(float(scale), zero_point)
         values = scaled_cases(scale)
-        data = struct.pack("<qqqqd", 8, signed, 0, zero_point, meaning.scale) + values.astype("<f8").tobytes()
+        data = struct.pack("<qqqqqd", 8, signed, 0, zero_point, even, meaning.scale) + values.astype("<f8").tobytes()
         answer = subprocess.run([*runner, program], input=data, capture_output=True, check=True).stdout
         status, raw, back_status, _ = np.frombuffer(answer, "<i8").reshape(-1, 4).T
         assert not status.any()

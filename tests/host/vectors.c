@@ -1,4 +1,4 @@
-/* Quantizes and scales back: width, is_signed, fraction, zero point, scale and numbers as 64-bit
+/* Quantizes and scales back: width, is_signed, fraction, zero point, ties to even, scale and numbers as 64-bit
  * words on the standard input. */
 #include <stdio.h>
 #include <string.h>
@@ -6,14 +6,15 @@
 #include "numbers.h"
 
 int main(void) {
-    int64_t head[4], raw;
+    int64_t head[5], raw;
     double value;
     accelerator_terminal terminal;
     memset(&terminal, 0, sizeof terminal);
-    if (fread(head, sizeof *head, 4, stdin) != 4) return 2;
+    if (fread(head, sizeof *head, 5, stdin) != 5) return 2;
     if (fread(&value, sizeof value, 1, stdin) != 1) return 2;
     terminal.scale = (float)value;
     terminal.zero_point = (int32_t)head[3];
+    terminal.ties_to_even = (int)head[4];
     terminal.width = (uint32_t)head[0];
     terminal.is_signed = (int)head[1];
     while (fread(&value, sizeof value, 1, stdin) == 1) {

@@ -15,6 +15,7 @@ from toolchain.ops.average_pool import AveragePool
 from toolchain.ops.clip import Clip
 from toolchain.ops.concat import Concat
 from toolchain.ops.conv import Conv
+from toolchain.ops.fake_quantize import FakeQuantize
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.pad import Pad
@@ -178,7 +179,20 @@ def _real_step(build: Builder, value: str, values: list[str]) -> str:
         )
         return build.add(operators[int(rng.integers(len(operators)))], value)
 
-    choices = [transposed, elementwise, elementwise, per_channel_then_linear(build, value, per_channel), pair]
+    def quantized():
+        """Limits in front of a model's own quantization."""
+        limited = build.add(Clip(*((0, None), (-0.5, 0.75), (None, 1.0))[int(rng.integers(3))]), value)
+        step = Constant(np.full((1,) * rank, rng.uniform(0.01, 0.1)))
+        return build.add(FakeQuantize(step, *((-8, 7), (0, 255), (-127, 127))[int(rng.integers(3))]), limited)
+
+    choices = [
+        transposed,
+        elementwise,
+        elementwise,
+        quantized,
+        per_channel_then_linear(build, value, per_channel),
+        pair,
+    ]
     choices += [gemm, flat_gemm, reshaped, sliced]
     if size < 200:
         choices.append(padded)

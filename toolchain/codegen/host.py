@@ -122,6 +122,7 @@ def _terminal(terminal: Terminal) -> dict[str, Any]:
         "fraction": type.fractions[0] if type.is_scalar else list(type.fractions),
         "scale": type.meaning.scale if type.meaning else None,
         "zero_point": type.meaning.zero_point if type.meaning else 0,
+        "ties_to_even": terminal.ties_to_even,
         "range": [type.low, type.high],
         "shape": list(model_shape(terminal)),
         "stream_shape": list(terminal.sizes),

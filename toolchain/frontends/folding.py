@@ -11,11 +11,13 @@ from itertools import zip_longest
 
 import onnx_ir
 
+from toolchain.frontends.qonnx import OPERATORS as QONNX_OPERATORS
+
 FOLD_LIMIT = 512 << 20
 """Bytes: no folded constant may be larger."""
 TOTAL_LIMIT = 1 << 30
 """Bytes: nor may all of a model's together."""
-KEPT = ("QuantizeLinear", "DequantizeLinear")
+KEPT = ("QuantizeLinear", "DequantizeLinear", *QONNX_OPERATORS)
 """Operators that say more than their result does."""
 
 Numbers = Callable[[int], list[float]]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import onnx
+from onnx.reference import ReferenceEvaluator
 
 from toolchain.errors import ModelError, ToolchainError, UnsupportedOperator
 from toolchain.frontends.folding import FOLD_LIMIT, KEPT
 from toolchain.frontends.onnx import constants_of, unsupported
-from toolchain.ir import Array, Graph, Input, Node, Output, RealType, Shape
+from toolchain.ir import Array, Constant, Graph, Input, Levels, Node, Output, RealType, Shape
 from toolchain.ops import IMPORTERS, Operator
 from toolchain.passes.rewriting import without_dead_nodes
 
 T = TypeVar("T")
+MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+"""What may stand between weights that are quantized and the operator that takes them."""
 
 
 @dataclass
@@ -54,6 +58,9 @@ class Importer:
         self.model = model
         self.name = name
         self.constants = constants_of(model)
+        self._kinds = {t.name: _type_name(t.data_type).lower() for t in model.graph.initializer}
+        self._levels: dict[str, tuple[Array, Array]] = {}
+        self._version = next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.problems: list[str] = []
         self._faults: list[ModelError] = []
         self.nodes: list[Node] = []
@@ -122,6 +129,43 @@ class Importer:
             found = "NaN" if infinite else "NaN or infinity"
             raise ModelError(f"{what} ({node.inputs[index]!r}) holds {found}", fix="Train or export again.")
         return array
+
+    def weights(self, node: OnnxNode, index: int, what: str, arrange: Callable[[Array], Array]) -> Constant:
+        """A constant input as weights, output channels on the last axis of what `arrange` gives.
+
+        Where the model quantized them, with its own integers. Raises UnsupportedOperator where their scales differ
+        within an output channel.
+        """
+        real = arrange(self.constant(node, index, what))
+        found = self._levels.get(node.inputs[index])
+        if found is None:
+            return Constant(real.astype(float))
+        integers, scales = arrange(found[0]), arrange(np.broadcast_to(found[1], found[0].shape))
+        each = scales.reshape(-1, scales.shape[-1])
+        if (each != each[0]).any():
+            raise UnsupportedOperator(f"{what} has scales that differ within an output channel, one each is supported")
+        return Levels(integers, each[0])
+
+    def define(self, node: OnnxNode, values: Array) -> None:
+        """The node's output is a constant."""
+        self.constants[node.outputs[0]] = values
+
+    def define_levels(self, node: OnnxNode, integers: Array, scales: Array) -> None:
+        """The node's output is a constant that the model quantized: integers times scales that broadcast to them."""
+        try:
+            real = integers * scales
+        except ValueError:
+            raise ModelError(f"has a scale of shape {list(scales.shape)} for {list(integers.shape)}") from None
+        self.define(node, real)
+        self._levels[node.outputs[0]] = (integers, scales)
+
+    def element_type(self, node: OnnxNode, index: int) -> str:
+        """The name of a constant's element type, in lower case: `uint4` too, which numpy has not."""
+        return self._kinds.get(node.inputs[index], "")
+
+    def type_name(self, code: int) -> str:
+        """The name of an ONNX element type in lower case, nothing for 0."""
+        return _type_name(code).lower() if code else ""
 
     def integers(self, node: OnnxNode, index: int, attribute: str, default: list[int] | None) -> list[int] | None:
         """A list of integers that old opsets give as an attribute and new ones as an input."""
@@ -214,8 +258,11 @@ class Importer:
             {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute},
         )
         where = f"{proto.op_type} {layer!r}"
-        translate = IMPORTERS.get(proto.op_type) if proto.domain in ("", "ai.onnx") else None
+        translate = IMPORTERS.get(_registered(proto))
         constant = any(node.inputs) and all(name in self.constants for name in node.inputs if name)
+        if constant and proto.op_type in MOVES and node.inputs[0] in self._levels:
+            self._move(proto)
+            return
         if constant and node.op_type not in KEPT:
             limit = f"results above {FOLD_LIMIT >> 20} MiB are not"
             self.problems.append(f"{where}: this operator on constants is not computed beforehand ({limit})")
@@ -247,11 +294,34 @@ class Importer:
             error.where = error.where or where
             raise
 
+    def _move(self, proto: onnx.NodeProto) -> None:
+        """Weights that the model quantized, in another order or shape."""
+        version = self._version
+        whole = onnx.helper.make_graph(
+            [proto],
+            "move",
+            [onnx.ValueInfoProto(name=name) for name in proto.input if name],
+            [onnx.ValueInfoProto(name=proto.output[0])],
+        )
+        opset = onnx.helper.make_opsetid("", version)
+        move = ReferenceEvaluator(onnx.helper.make_model(whole, opset_imports=[opset]))
+        integers, scales = self._levels[proto.input[0]]
+        others = {name: self.constants[name] for name in proto.input[1:] if name}
+        name = proto.output[0]
+        try:
+            moved = [
+                np.asarray(move.run(None, {proto.input[0]: array, **others})[0])  # type: ignore[index]
+                for array in (integers, np.array(np.broadcast_to(scales, integers.shape)))
+            ]
+        except Exception as error:
+            raise ModelError(str(error).splitlines()[0][:200], where=f"{proto.op_type} {proto.name!r}") from error
+        self._levels[name] = (moved[0].astype(np.int64), moved[1].astype(np.float64))
+        self.constants[name] = self._levels[name][0] * self._levels[name][1]
+
     def _check(self, proto: onnx.NodeProto) -> None:
         """The numbers of inputs and outputs, and the types of attributes, are those of ONNX's own definition."""
-        version = next((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), 0)
         try:
-            schema = onnx.defs.get_schema(proto.op_type, version, "")
+            schema = onnx.defs.get_schema(proto.op_type, self._version, "")
         except onnx.defs.SchemaError:
             return
         if not schema.min_input <= len(proto.input) <= schema.max_input:
@@ -295,6 +365,11 @@ def _type_name(elem_type: int) -> str:
         return str(onnx.TensorProto.DataType.Name(elem_type))
     except ValueError:
         return str(elem_type)
+
+
+def _registered(proto: onnx.NodeProto) -> str:
+    """The name under which an importer of a node would be registered: that of ONNX, or with its domain."""
+    return proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
 
 
 def unique(name: str, taken: dict[str, Any] | set[str]) -> str:

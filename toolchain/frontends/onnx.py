@@ -20,6 +20,8 @@ from toolchain.errors import ModelError, ToolchainError, UnsafeModel, Unsupporte
 from toolchain.frontends.broadcasts import spell_out_broadcasts
 from toolchain.frontends.folding import FOLD_LIMIT, Folding, quiet
 from toolchain.frontends.interpolation import BEFORE_11
+from toolchain.frontends.qonnx import QONNX, forget_functions, spell_out_domain
+from toolchain.frontends.qoperators import spell_out_quantized
 from toolchain.frontends.weights import apart, put_back
 
 OPSET = 18
@@ -165,6 +167,7 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
     newest = onnx.defs.onnx_opset_version()
     if model.functions:  # before the converter, which knows nothing of them
         model = onnx.inliner.inline_local_functions(model)
+    spell_out_domain(model)
     if not OLDEST_OPSET <= version <= newest:
         raise ModelError(f"has opset {version}, {OLDEST_OPSET} to {newest} are read", fix="Export it with opset 18.")
     model, weights = apart(model)
@@ -178,6 +181,8 @@ def normalize(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[int, ...]
             spell_out_broadcasts(model)
         if version < OPSET:  # a newer one is read as it is: the converter has no way back for many operators
             model = _convert(model)
+        model = _with_shapes(model)
+        spell_out_quantized(model)
         graph = onnx_ir.serde.deserialize_model(model)
         ir_passes.RemoveInitializersFromInputsPass()(graph)
         ir_passes.InlinePass()(graph)
@@ -221,6 +226,14 @@ def _convert(model: onnx.ModelProto) -> onnx.ModelProto:
     return converted
 
 
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes of QONNX's results, whose operators nothing knows from here on."""
+    if any(function.domain == QONNX for function in model.functions):
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        forget_functions(model)
+    return model
+
+
 def _version(model: onnx.ModelProto) -> int:
     return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
 
@@ -241,7 +254,7 @@ def _unsupported_before_conversion(model: onnx.ModelProto) -> list[str]:
     problems, foreign = [], False
     for node in model.graph.node:
         where = f"{node.op_type} {node.name or (node.output[0] if node.output else '')!r}"
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx", QONNX):
             foreign = True
             problems.append(f"{where}: operators of domain {node.domain!r} are not supported")
         elif node.op_type in ("Shape", "Size") or all(name in constants for name in node.input):

@@ -45,7 +45,8 @@ class Process:
 class Terminal:
     """An input or output of the design: an AXI4-Stream with `lanes` elements a beat, each in `lane_bits` bits.
 
-    `sizes` and `strides` (TERMINAL_DIMENSIONS each) walk the model's own layout in stream order.
+    `sizes` and `strides` (TERMINAL_DIMENSIONS each) walk the model's own layout in stream order. `ties_to_even` says
+    how the host rounds the halves of an input.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Terminal:
     lane_bits: int
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
+    ties_to_even: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class _Builder:
         type = self._type(node.name)
         lanes = self.foldings[node.name].lanes
         terminal = self._terminal(given.name, node.name, type, lanes, given.axes, given.model_shape)
+        assert isinstance(node.operator, Quantize)
+        terminal = replace(terminal, ties_to_even=node.operator.ties_to_even)
         kernel = Kernel(
             "read_axis",
             "axis.h",

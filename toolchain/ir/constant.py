@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +45,14 @@ class Constant:
         body = repr(self.array.tolist()).encode() if self.array.dtype == object else self.array.tobytes()
         return hashlib.sha256(head + body).hexdigest()
 
+    def rearranged(self, arrange: Callable[[Array], Array]) -> Constant:
+        """The constant with its elements in another order or shape; the last axis stays as it is."""
+        return Constant(arrange(self.array))
+
+    def scaled(self, factors: Array) -> Constant:
+        """The real constant times one factor for each entry of the last axis."""
+        return Constant(self.array * factors)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self.digest == other.digest
 
@@ -53,6 +61,32 @@ class Constant:
 
     def __repr__(self) -> str:
         return f"Constant({self.array.dtype}{list(self.shape)})"
+
+
+class Levels(Constant):
+    """Weights that somebody quantized: integers times a real scale, one for each entry of the last axis.
+
+    `array` holds the products, so that a real operator works with them; `integers` what hardware shall keep.
+    """
+
+    __slots__ = ("integers", "scales")
+
+    def __init__(self, integers: Array, scales: Array) -> None:
+        """`integers` (..., C) of any integer type, `scales` (C,) above 0."""
+        self.integers: Array = np.asarray(integers, dtype=np.int64)
+        self.scales: Array = np.asarray(scales, dtype=np.float64)
+        super().__init__(self.integers * self.scales)
+
+    def rearranged(self, arrange: Callable[[Array], Array]) -> Levels:
+        return Levels(arrange(self.integers), self.scales)
+
+    def scaled(self, factors: Array) -> Levels:
+        """Signs go into the integers, which stay what they are but for them; a factor 0 leaves zeros."""
+        nothing = factors == 0
+        return Levels(
+            self.integers * np.sign(factors).astype(np.int64),
+            np.where(nothing, self.scales, self.scales * np.abs(factors)),
+        )
 
 
 def bordered(values: Array, before: Sequence[int], after: Sequence[int], fill: float) -> Array:

@@ -231,8 +231,8 @@ def requantize(raw: npt.ArrayLike, shift: int | npt.ArrayLike, type: FixedType) 
 def quantize(values: npt.ArrayLike, type: FixedType) -> IntegerArray:
     """Turns real inputs into raw integers: ``clip(floor(x * 2**fraction + 1/2), low, high)``, as if exactly.
 
-    This is the entry to the integer program. It always rounds half up and saturates; the modes of ``type`` say
-    how values *inside* the program are narrowed and have no part in it.
+    This is the entry to the integer program. It saturates and rounds half up, but half to even for a type with
+    ``RND_CONV``; the other modes say how values *inside* the program are narrowed and have no part in it.
 
     Args:
         values: float16, float32 or float64 of any shape, in the model's own units; widened to float64 first.
@@ -253,6 +253,8 @@ def quantize(values: npt.ArrayLike, type: FixedType) -> IntegerArray:
         # Adding 1/2 to `scaled` could round across the tie. The remainder is exact, or so close to 1 that it
         # rounds to something still above 1/2.
         nearest = np.asarray(floor + (scaled - floor >= 0.5))
+        if type.rounding is Rounding.RND_CONV:
+            nearest = np.rint(scaled)
     bits = type.width - type.signed
     above = nearest >= (2.0**bits if bits < 1024 else np.inf)
     below = nearest < float(type.low)
@@ -335,11 +337,15 @@ def _wrapped(raw: IntegerArray, type: FixedType) -> IntegerArray:
 def quantize_by_scale(values: npt.ArrayLike, type: FixedType, scale: float, zero_point: int) -> IntegerArray:
     """``clip(round(x / scale) + zero_point, low, high)``, half away from zero, as LiteRT enters a quantized model.
 
-    The quotient is the float32 one of float32 numbers, which is not the exact one. Raises as `quantize` does.
+    Half to even, as ONNX does it, for a type with ``RND_CONV``. The quotient is the float32 one of float32 numbers,
+    which is not the exact one. Raises as `quantize` does.
     """
     with np.errstate(over="ignore", under="ignore"):
         quotients = (_finite(values).astype(np.float32) / np.float32(scale)).astype(np.float64)
-        nearest = np.copysign(np.floor(np.abs(quotients) + 0.5), quotients) + zero_point
+        if type.rounding is Rounding.RND_CONV:
+            nearest = np.rint(quotients) + zero_point
+        else:
+            nearest = np.copysign(np.floor(np.abs(quotients) + 0.5), quotients) + zero_point
     return np.asarray(np.clip(nearest, type.low, type.high)).astype(np.int64)
 
 

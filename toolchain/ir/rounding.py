@@ -68,6 +68,17 @@ def round_shift(raw: npt.ArrayLike, shift: int | npt.ArrayLike, rounding: Roundi
     return elementwise(exact, values, shifts)
 
 
+def round_real(values: npt.NDArray[np.float64], rounding: Rounding) -> npt.NDArray[np.float64]:
+    """Rounds float64 numbers to whole ones, exactly; NaN and infinity stay what they are."""
+    floor = np.floor(values)
+    with np.errstate(invalid="ignore"):
+        rest = values - floor
+    half, sticky = rest >= 0.5, (rest != 0) & (rest != 0.5)
+    odd = np.mod(floor, 2) == 1
+    above = _incremented(odd.astype(np.int64), half, sticky, values >= 0, rounding) - odd
+    return np.asarray(floor + above)
+
+
 def shift_counts(shift: int | npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Shifts as int64, checked to be ones that two types can have between them."""
     shifts = integers(shift)

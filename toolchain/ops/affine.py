@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Affine(Operator):
     """y = x * scale + offset. Both constants have the rank of x and sizes that broadcast to it.
 
-    With integers, `fractions` holds the binary point of the scale (one, or one per entry of the last axis) and
-    `weight_type` its format; the offset stands on the grid of the product.
+    With integers, `fractions` holds the binary point of the scale (one, or one per entry of the last axis), to which
+    those of x are added, and `weight_type` its format; the offset stands on the grid of the product.
     """
 
     scale: Constant
@@ -54,7 +54,7 @@ class Affine(Operator):
         scale, offset = self.scale.array.astype(object), self.offset.array.astype(object)
         ends = [scale * end + offset for end in (given.low, given.high)]
         low, high = min(int(e.min()) for e in ends), max(int(e.max()) for e in ends)
-        points = tuple(f + given.fraction for f in self.fractions)
+        points = tuple(int(p) for p in np.add(self.fractions, given.fractions))
         return TensorType.holding(self.shape(given.shape), low, high, points)
 
     def bound(self, *inputs: TensorType) -> int:

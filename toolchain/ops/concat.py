@@ -57,7 +57,10 @@ class Concat(Operator):
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         """All operands get one format, chosen on what the concatenation holds; binary trees keep the hardware small."""
         format = lowering.format(node)
-        values = [lowering.to_format(value, format) for value in inputs]
+        return self.joined(lowering, node, [lowering.to_format(value, format) for value in inputs])
+
+    def joined(self, lowering: Lowering, node: Node, values: list[str]) -> str:
+        """The concatenation of values of one type."""
         while len(values) > 2:
             values = [
                 lowering.add(node, self, (values[0], values[1]), part=f"join{len(values)}"),

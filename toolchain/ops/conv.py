@@ -321,8 +321,12 @@ def import_conv(importing: Importer, node: OnnxNode) -> None:
         raise ModelError(f"has the kernel_shape {list(claimed)} and weights with a kernel of {list(kernel)}")
     bias = importing.constant(node, 2, "the bias") if node.has(2) else np.zeros(outputs)
 
+    def arrange(kernel: Array) -> Array:
+        return kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1]).transpose(2, 3, 1, 0)
+
+    arranged = importing.weights(node, 1, "the kernel", arrange)
+
     def make(window: Window) -> Conv:
-        shaped = weights.reshape(*weights.shape[:2], -1, weights.shape[-1])
-        return Conv(Constant(shaped.transpose(2, 3, 1, 0).astype(float)), Constant(bias.astype(float)), window, groups)
+        return Conv(arranged, Constant(bias.astype(float)), window, groups)
 
     windowed(importing, node, make, import_window(importing, node, kernel))

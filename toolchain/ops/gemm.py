@@ -149,23 +149,23 @@ def import_gemm(importing: Importer, node: OnnxNode) -> None:
     """y = alpha * x @ b + beta * c with constant b and c."""
     if node.attribute("transA", 0):
         raise UnsupportedOperator("transA mixes the samples of a batch")
-    matrix = importing.constant(node, 1, "the matrix").astype(float)
+    matrix = importing.constant(node, 1, "the matrix")
     if matrix.ndim != 2:
         raise ModelError(f"has a matrix of shape {list(matrix.shape)}")
-    matrix = matrix.T if node.attribute("transB", 0) else matrix
+    turned = bool(node.attribute("transB", 0))
+    weights = importing.weights(node, 1, "the matrix", lambda array: array.T if turned else array)
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
     node.ignore("broadcast")
     bias = importing.constant(node, 2, "the bias").astype(float) if node.has(2) else np.zeros(1)
     try:
-        bias = np.broadcast_to(bias.reshape(bias.shape[-1:] or (1,)), matrix.shape[1:]) * beta
+        bias = np.broadcast_to(bias.reshape(bias.shape[-1:] or (1,)), weights.shape[1:]) * beta
     except ValueError:
-        raise UnsupportedOperator(f"has a bias of shape {list(bias.shape)} for {matrix.shape[1]} outputs") from None
+        raise UnsupportedOperator(f"has a bias of shape {list(bias.shape)} for {weights.shape[1]} outputs") from None
     value = importing.value(node, 0)
     if len(importing.shape(value)) != 1:
         raise ModelError(f"needs a matrix, the input has the shape {list(importing.shape(value))} beside the batch")
-    importing.bind(
-        node, importing.add(node, Gemm(Constant(matrix if alpha == 1 else matrix * alpha), Constant(bias)), value)
-    )
+    scaled = weights if alpha == 1 else weights.scaled(np.full(weights.shape[-1], alpha))
+    importing.bind(node, importing.add(node, Gemm(scaled, Constant(bias)), value))
 
 
 @importer("MatMul")
@@ -177,14 +177,15 @@ def import_matmul(importing: Importer, node: OnnxNode) -> None:
         return
     if importing.is_constant(node, 0) or not importing.is_constant(node, 1):
         raise UnsupportedOperator("is supported with a computed left and a constant right side")
-    matrix = importing.constant(node, 1, "the matrix").astype(float)
+    matrix = importing.constant(node, 1, "the matrix")
     shape = importing.shape(importing.value(node, 0))
     if matrix.ndim == 1 and len(shape) > 1:
-        column = Gemm(Constant(matrix[:, None]), Constant(np.zeros(1)))
+        weights = importing.weights(node, 1, "the matrix", lambda array: array[:, None])
+        column = Gemm(weights, Constant(np.zeros(1)))
         value = importing.add(node, column, importing.value(node, 0), part="column")
         importing.bind(node, importing.add(node, Reshape(shape[:-1]), value))
         return
     if matrix.ndim != 2:
         raise UnsupportedOperator(f"has a matrix of shape {list(matrix.shape)}, two dimensions are supported")
-    operator = Gemm(Constant(matrix), Constant(np.zeros(matrix.shape[1])))
+    operator = Gemm(importing.weights(node, 1, "the matrix", lambda array: array), Constant(np.zeros(matrix.shape[1])))
     importing.bind(node, importing.add(node, operator, importing.value(node, 0)))

@@ -58,12 +58,17 @@ class LinearOperator(Operator):
 
     def scaled(self, scale: Array, offset: Array) -> Self:
         """The real operator followed by y * scale + offset per output channel."""
-        weights, bias = self.weights.array * scale, self.bias.array * scale + offset
-        return self._with(weights=Constant(weights), bias=Constant(bias))
+        return self.with_weights(self.weights.scaled(scale), Constant(self.bias.array * scale + offset))
 
     def with_weights(self, weights: Constant, bias: Constant) -> Self:
         """The same layer with other constants."""
         return self._with(weights=weights, bias=bias)
+
+    def with_integers(
+        self, weights: Constant, bias: Constant, weight_type: FixedType, fractions: tuple[int, ...]
+    ) -> Self:
+        """The integer operator."""
+        return self._with(weights=weights, bias=bias, weight_type=weight_type, fractions=fractions)
 
     @property
     def filters(self) -> Filters:
@@ -82,7 +87,7 @@ class LinearOperator(Operator):
         integer, fractions, weight_type = lowering.weights(node, self, value)
 
         def make(bias: Constant) -> Operator:
-            return self._with(weights=integer, bias=bias, weight_type=weight_type, fractions=fractions)
+            return self.with_integers(integer, bias, weight_type, fractions)
 
         return lowering.linear(node, value, self.bias.array, fractions, make, isinstance(integer, Packed))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from toolchain.errors import InputError, PassError
-from toolchain.ir import Array, FixedType, Meaning, Shape, TensorType, Type
+from toolchain.ir import Array, FixedType, Meaning, Rounding, Shape, TensorType, Type
 from toolchain.ir import fixed as arithmetic
 from toolchain.ops.base import Operator, operator
 
@@ -18,11 +18,16 @@ class Quantize(Operator):
     """r = sat(floor(x * 2**fraction + 1/2)), as if computed exactly. The host does it; hardware takes the integers.
 
     With a `meaning`, r = sat(round(x / scale) + zero point), half away from zero, the quotient in float32 as LiteRT has
-    it.
+    it. A type with RND_CONV rounds half to even in both, as ONNX does.
     """
 
     type: FixedType
     meaning: Meaning | None = None
+
+    @property
+    def ties_to_even(self) -> bool:
+        """Where a half goes: to even, or up (without a meaning) or away from zero (with one)."""
+        return self.type.rounding == Rounding.RND_CONV
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]

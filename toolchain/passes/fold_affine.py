@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from toolchain.ir import Constant, Graph
+from toolchain.ir import Constant, Graph, Levels
 from toolchain.ops.affine import Affine
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
+from toolchain.ops.linear import LinearOperator
 from toolchain.passes.rewriting import Rewriter
+
+ONE = 2.0**-40
 
 
 def fold_affine(graph: Graph) -> Graph:
     """Exact in real numbers.
 
-    Folds an affine operator into the linear one before it, merges two in a row, and folds one into the linear operator
-    behind it where no padding stands between them.
+    Folds an affine operator into the linear one before it, merges two in a row, which may then be nothing, and folds
+    one into the linear operator behind it where no padding stands between them, and where its weights are not somebody's
+    own integers.
     """
     rewriter = Rewriter(graph)
     for node in graph.nodes:
@@ -34,8 +38,9 @@ def fold_affine(graph: Graph) -> Graph:
                 rewriter.stand_for(node.name, maker.name)
                 continue
             if isinstance(maker.operator, Affine):
-                rewriter.replace(maker.name, operator.after(maker.operator))
-                rewriter.stand_for(node.name, maker.name)
+                merged = operator.after(maker.operator)
+                rewriter.replace(maker.name, merged)
+                rewriter.stand_for(node.name, maker.inputs[0] if _is_nothing(merged) else maker.name)
                 continue
         if maker is not None and alone and isinstance(maker.operator, Affine) and maker.operator.is_per_channel:
             scale, offset = maker.operator.scale.array.ravel(), maker.operator.offset.array.ravel()
@@ -49,8 +54,15 @@ def fold_affine(graph: Graph) -> Graph:
     return rewriter.finish()
 
 
+def _is_nothing(operator: Affine) -> bool:
+    """Quantized and back: a factor of 1 that two quotients brought off it."""
+    return bool((np.abs(operator.scale.array - 1) < ONE).all() and not operator.offset.array.any())
+
+
 def _absorb(operator: object, scale: np.ndarray, offset: np.ndarray) -> Conv | Gemm | None:
     """The linear operator that equals x * scale + offset and then `operator`, None where there is none."""
+    if isinstance(operator, LinearOperator) and isinstance(operator.weights, Levels):
+        return None
     if isinstance(operator, Gemm):
         weights = operator.weights.array
         bias = operator.bias.array + offset @ weights

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 
-from toolchain.ir import Constant, Graph
+from toolchain.ir import Graph
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.reshape import Reshape
 from toolchain.ops.transpose import Transpose
@@ -32,7 +33,7 @@ def permute_gemm(graph: Graph) -> Graph:
         if turned is not None and isinstance(turned.operator, Transpose):
             back = np.argsort(turned.operator.axes)
             rows = np.arange(flat.operator.sizes[0]).reshape(rewriter.types[source].shape).transpose(back).ravel()
-            operator = replace(operator, weights=Constant(operator.weights.array[rows]))
+            operator = replace(operator, weights=operator.weights.rearranged(itemgetter(rows)))
             source = turned.inputs[0]
             value = rewriter.add(flat.name, flat.operator, (source,), flat.layer)
         shape = rewriter.types[source].shape

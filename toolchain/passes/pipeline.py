@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from toolchain.ir import Graph
+from toolchain.passes.absorb_limits import absorb_limits
 from toolchain.passes.fold_affine import fold_affine
 from toolchain.passes.fuse_requantize import fuse_requantize
 from toolchain.passes.permute_gemm import permute_gemm
@@ -12,7 +13,13 @@ from toolchain.passes.sink_transposes import sink_transposes
 
 Pass = Callable[[Graph], Graph]
 
-REAL_PASSES: tuple[Pass, ...] = (sink_transposes, fold_affine, permute_gemm, fold_affine)
+REAL_PASSES: tuple[Pass, ...] = (
+    sink_transposes,
+    fold_affine,
+    permute_gemm,
+    fold_affine,
+    absorb_limits,
+)
 """On the real graph. The second folding reaches what a reshape hid from the first."""
 
 EXACT_PASSES: tuple[Pass, ...] = (fuse_requantize,)

@@ -18,8 +18,9 @@ from toolchain.ops.linear import LinearOperator
 from toolchain.packing.importance import measure_importance
 from toolchain.packing.packer import Plan, Survey, Unit, mixture
 from toolchain.progress import Progress, no_progress
-from toolchain.quantization.carried import is_program, keep_integers
+from toolchain.quantization.carried import check_own_weights, is_program, keep_integers
 from toolchain.quantization.configuration import Configuration
+from toolchain.quantization.entry import quantizes_itself
 from toolchain.quantization.lowering import PACKING_ROWS, Lowered, chosen_rows, lower
 
 PATTERN = re.compile(r"(\d+(?:\.\d+)?)(x|B|kMAC)")
@@ -112,6 +113,7 @@ def lower_packed(
     size: Callable[[Graph], int],
     budget: Budget | None = None,
     progress: Progress | None = None,
+    invented: bool = False,
 ) -> Packing:
     """Lowers a real graph as `lower` does, the weights coded as the configuration's `pack` says.
 
@@ -120,11 +122,16 @@ def lower_packed(
     quantization. Raises ConfigurationError for a budget that cannot be met, naming the nearest possible.
 
     Matrix products run on one thread: their sums, and with them the levels, must not depend on the number of cores.
-    A graph that is an integer program already stays what it is.
+    A graph that is an integer program already stays what it is, and where a model brings quantized weights none are
+    coded. `invented` calibration data is there for the test bench only.
     """
     if is_program(graph):
         return Packing(keep_integers(graph, configuration, has_budget=budget is not None), None, 0.0)
+    check_own_weights(graph, configuration, has_budget=budget is not None)
     with threadpool_limits(limits=1, user_api="blas"):
+        if quantizes_itself(graph) and not budget:
+            own = lower(graph, calibration, configuration, progress or no_progress, invented=invented)
+            return Packing(own, None, own.output_error)
         return _lower_packed(graph, calibration, configuration, size, budget, progress or no_progress)
 
 

@@ -25,6 +25,10 @@ WeightMemory = Literal["auto", "rom", "loaded", "streamed"]
 
 `auto`: constants, and DDR in place of a design that does not fit.
 """
+CHOICES = ("weight", "input", "output", "accumulator")
+"""Formats that a user may force on layers of a real model."""
+OWN_FIX = "Leave it out, or compile the model as it was before it was quantized."
+"""Where a model brings its own quantization."""
 FRACTION_LIMIT = 64
 """Of forced formats: float32 has no use for more, and shifts stay short."""
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from toolchain.errors import CalibrationError, PassError
+from toolchain.errors import CalibrationError, ConfigurationError, PassError
 from toolchain.frontends.importer import unique
 from toolchain.ir import Array, Constant, FixedType, Graph, Input, Node, Output, Overflow, Rounding, TensorType
 from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
+from toolchain.ops.fake_quantize import FakeQuantize
 from toolchain.ops.linear import LinearOperator
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
@@ -23,8 +24,10 @@ from toolchain.packing.packed import Packed
 from toolchain.packing.packer import HOLD, Layer, Packer, is_held
 from toolchain.packing.search import Candidate
 from toolchain.progress import Progress
-from toolchain.quantization.configuration import Configuration
+from toolchain.quantization.configuration import CHOICES, OWN_FIX, Configuration, LayerConfiguration
+from toolchain.quantization.entry import entry_grid, quantizes_itself
 from toolchain.quantization.formats import choose_format, dyadic_grid
+from toolchain.quantization.scaled import Scale, Scaled
 from toolchain.quantization.weights import quantize_weights, weights_in_format
 
 OUTPUT_BITS = 16
@@ -66,10 +69,15 @@ class Lowered:
 class Lowering:
     """The program under construction, as `Operator.lower` sees it."""
 
-    def __init__(self, graph: Graph, configuration: Configuration, packer: Packer | None = None) -> None:
+    def __init__(
+        self, graph: Graph, configuration: Configuration, packer: Packer | None = None, invented: bool = False
+    ) -> None:
         self.graph = graph
         self.configuration = configuration
         self.packer = packer
+        self.invented = invented
+        self.is_quantizing = quantizes_itself(graph)
+        self.scaled = Scaled(self)
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
         self.saturations: dict[str, int] = {}
@@ -78,6 +86,7 @@ class Lowering:
         self._real: dict[str, Array] = {}
         self._origin: dict[str, str] = {}
         self._narrowed: dict[tuple[str, FixedType], str] = {}
+        self._aliases: dict[str, str] = {}
         self._forced: set[str] = set()
         self._taken: dict[str, None] = {}
         self._tail = _tail(graph)
@@ -101,8 +110,40 @@ class Lowering:
             if operator.bound(*types) >= EXACT_FLOAT:
                 arrays = [_exact(array) for array in arrays]
             values = operator.evaluate(*arrays)
-        self._append(Node(name, operator, inputs, node.layer or node.name), inferred, values, node.name)
+        self._append(Node(name, operator, self._names(inputs), node.layer or node.name), inferred, values, node.name)
         return name
+
+    def alias(self, value: str, node: Node) -> str:
+        """Another handle for a value, one that lives as long as the real `node`'s does."""
+        handle = unique(f"{node.name}/as", self._taken)
+        self._taken[handle] = None
+        self._aliases[handle] = self._aliases.get(value, value)
+        self._origin[handle] = node.name
+        self.types[handle], self._values[handle] = self.types[value], self._values[value]
+        return handle
+
+    def _names(self, values: tuple[str, ...]) -> tuple[str, ...]:
+        """The values that handles stand for."""
+        return tuple(self._aliases.get(value, value) for value in values)
+
+    def origin(self, value: str) -> Node:
+        """The real node that a value stands for; an input of the model in the form of one."""
+        name = self._origin[value]
+        return self.graph.by_name.get(name) or Node(name, Operator(), (), name)
+
+    def real(self, value: str) -> Array:
+        """What a value stands for on the calibration data. Raises CalibrationError when there is none."""
+        return self._seen(self._origin[value])
+
+    def _seen(self, name: str) -> Array:
+        if self.invented:
+            node = self.graph.by_name.get(name)
+            raise CalibrationError(
+                "the model does not say how this value is quantized, so a format has to be chosen on real inputs",
+                where=f"layer {node.layer if node else name!r}",
+                fix="Give some with --calibrate X.npz.",
+            )
+        return self._real[name]
 
     def type(self, value: str) -> TensorType:
         return self.types[value]
@@ -113,7 +154,7 @@ class Lowering:
 
     def format(self, node: Node, signed: bool | None = None) -> FixedType:
         """The format that suits the real output of `node`."""
-        real = self._real[node.name]
+        real = self._seen(node.name)
         return choose_format(real, self._width(node.name), bool(real.min(initial=0) < 0) if signed is None else signed)
 
     def narrow(self, value: str, like: Node | None = None) -> str:
@@ -125,7 +166,7 @@ class Lowering:
         given = self.types[value]
         if given.is_scalar and (given.width <= self._width(origin) or value in self._forced):
             return value
-        real = self._real[origin]
+        real = self._seen(origin)
         signed = bool(real.min(initial=0) < 0) if like else given.low < 0
         return self.to_format(value, choose_format(real, self._width(origin), signed))
 
@@ -149,8 +190,8 @@ class Lowering:
         key = (value, type)
         if key not in self._narrowed:
             operator = Requantize.between(given, type)
-            name = unique(f"{value}/requantize", self._taken)
-            node = Node(name, operator, (value,), self.node(value).layer)
+            name = unique(f"{self._names((value,))[0]}/requantize", self._taken)
+            node = Node(name, operator, self._names((value,)), self.node(value).layer)
             inferred = operator.typed((given,))
             assert isinstance(inferred, TensorType)
             values = self._values[value]
@@ -194,14 +235,14 @@ class Lowering:
     def _most_fraction(self, node: Node, value: str) -> int:
         """The fraction bits beyond which weights that meet `value` cannot be seen in the node's output."""
         given, width = self.types[value], self.configuration.weight_bits
-        seen = choose_format(self._real[node.name], max(OUTPUT_BITS, self.configuration.activation_bits), True).fraction
+        seen = choose_format(self._seen(node.name), max(OUTPUT_BITS, self.configuration.activation_bits), True).fraction
         return seen + width + max(given.width, UNSEEN_BITS) - given.fraction
 
     def _coded(self, node: Node, operator: LinearOperator, value: str) -> Candidate | None:
         """The packer's coding of a layer's weights."""
         if self.packer is None:
             return None
-        filters, real, given = operator.filters, self._real[node.name], self.types[value]
+        filters, real, given = operator.filters, self._seen(node.name), self.types[value]
         outputs = real.reshape(-1, filters.groups, real.shape[-1] // filters.groups)
 
         def vectors(chosen: Array) -> tuple[Array, Array]:
@@ -243,8 +284,8 @@ class Lowering:
             arrays = _exact(arrays)
         sums = trial.evaluate(arrays)
         got = np.ldexp(sums.astype(np.float64), -points)
-        difference = (self._real[node.name] - got).reshape(-1, got.shape[-1])
-        mean, count = difference.mean(axis=0), len(self._real[node.name])
+        difference = (self._seen(node.name) - got).reshape(-1, got.shape[-1])
+        mean, count = difference.mean(axis=0), len(got)
         noise = difference.var(axis=0) / max(count, 1)
         kept = np.clip(1 - noise / np.maximum(np.square(mean), 1e-300), 0, 1)
         corrected = on_grid(bias + mean * kept)
@@ -278,7 +319,7 @@ class Lowering:
         for output in self.graph.outputs:
             value = self._as_output(values[output.value])
             squares.append(self._output_error(output.value, value))
-            outputs.append(Output(output.name, value, output.axes))
+            outputs.append(Output(output.name, self._names((value,))[0], output.axes))
         graph = Graph(self.graph.name, tuple(inputs), tuple(self.nodes), tuple(outputs))
         return Lowered(graph, self.saturations, errors, self.accumulators, float(np.sqrt(np.mean(squares))))
 
@@ -293,22 +334,45 @@ class Lowering:
         )
         width = self.configuration.activation_bits
         floats = np.asarray(real, dtype=np.float64)
-        type = forced or _raw_format(real, width) or dyadic_grid(floats, width)
-        type = type or choose_format(floats, width, bool(floats.min(initial=0) < 0))
         name = unique(f"{given.name}/quantize", self._taken)
+        self._real[given.name] = floats
+        grid = entry_grid(self.graph, given.name) if real.dtype.kind == "f" and not forced else None
+        own = grid.operator() if grid else None
+        if own is not None:
+            return self._own_entry(given, name, own)
+        if self.is_quantizing and real.dtype.kind == "f":
+            width = max(width, OUTPUT_BITS)  # so that the model's own quantization behind it sees what it saw
+        type = forced or _raw_format(real, width) or dyadic_grid(floats, width)
+        type = type or choose_format(self._seen(given.name), width, bool(floats.min(initial=0) < 0))
         if forced:
             self._forced.add(name)
         node = Node(name, Quantize(type), (given.name,), given.name)
         raw = node.operator.evaluate(floats)
         scaled = np.floor(np.ldexp(floats, type.fraction) + 0.5)
         self.saturations[name] = int(((scaled < type.low) | (scaled > type.high)).sum())
-        self._real[given.name] = floats
         self._append(node, TensorType.of(given.type.shape, type), raw, given.name)
-        return name
+        return self.scaled.mark(name, Scale.of(1.0)) if self.is_quantizing and not forced else name
+
+    def _own_entry(self, given: Input, name: str, operator: Quantize) -> str:
+        """An input as the model itself quantizes it."""
+        node = Node(name, operator, (given.name,), given.name)
+        inferred = operator.infer((given.type,))
+        assert isinstance(inferred, TensorType)
+        self.saturations[name] = 0
+        self._append(node, inferred, operator.evaluate(self._real[given.name]), given.name)
+        meaning = operator.meaning
+        scale = Scale.of(meaning.scale, -meaning.scale * meaning.zero_point) if meaning else Scale.of(1.0)
+        return self.scaled.mark(name, scale)
 
     def _lower(self, node: Node, inputs: tuple[str, ...]) -> str:
         forced = self.configuration.layer(node.layer)
         helps = _is_helper(node)
+        kept = self.scaled.lower(node, inputs)
+        if kept is not None:
+            self._refuse_forced(node, forced)
+            return kept
+        if not isinstance(node.operator, FakeQuantize):
+            inputs = tuple(self.scaled.settled(value) for value in inputs)
         if helps and node.operator.is_layout:
             return node.operator.lower(self, node, inputs)
         if forced.input:
@@ -317,6 +381,8 @@ class Lowering:
                 for name, value in zip(node.inputs, inputs, strict=True)
             )
         value = node.operator.lower(self, node, inputs)
+        if self.scaled.has(value):
+            self._refuse_forced(node, forced)
         if helps:
             return value
         if forced.accumulator:
@@ -325,6 +391,13 @@ class Lowering:
         if forced.output:
             value = self._force(value, forced.output)
         return value
+
+    def _refuse_forced(self, node: Node, forced: LayerConfiguration) -> None:
+        given = [key for key in CHOICES if getattr(forced, key) is not None]
+        if given:
+            raise ConfigurationError(
+                f"{given[0]!r}: the model brings its own quantization here", where=f"layer {node.layer!r}", fix=OWN_FIX
+            )
 
     def _force(self, value: str, type: FixedType) -> str:
         """The value in a format that the user asked for, which its readers take as it is, however wide."""
@@ -340,19 +413,21 @@ class Lowering:
         return maker is None or maker.layer != reader.layer or not _is_helper(maker)
 
     def _as_output(self, value: str) -> str:
+        if self.scaled.has(value):
+            return self.scaled.as_output(value)
         given = self.types[value]
         width = max(OUTPUT_BITS, self.configuration.activation_bits)
         if given.is_scalar and (given.width <= width or value in self._forced):
             return value
-        real = self._real[self._origin[value]]
-        return self.to_format(value, choose_format(real, width, given.low < 0))
+        return self.to_format(value, choose_format(self.real(value), width, given.low < 0))
 
     def _width(self, name: str) -> int:
         bits = self.configuration.activation_bits
         return max(bits, OUTPUT_BITS) if name in self._tail else bits
 
     def node(self, value: str) -> Node:
-        return next(node for node in reversed(self.nodes) if node.name == value)
+        (name,) = self._names((value,))
+        return next(node for node in reversed(self.nodes) if node.name == name)
 
     def _append(self, node: Node, type: TensorType, values: Array, origin: str) -> None:
         if type.magnitude < EXACT_FLOAT:
@@ -366,16 +441,13 @@ class Lowering:
         self._origin[node.name] = origin
 
     def _error(self, node: Node, value: str) -> float:
-        real = self._real[node.name]
-        points = np.array(self.types[value].fractions)
-        got = np.ldexp(self._values[value].astype(np.float64), -points)
+        real, got = self._real[node.name], self.scaled.real(value, self._values[value])
         scale = float(np.sqrt(np.square(real).mean())) if real.size else 0.0
         return float(np.sqrt(np.square(got - real).mean())) / scale if scale else 0.0
 
     def _output_error(self, origin: str, value: str) -> float:
         """Squared error of a model output over its energy without the mean, on the held-out rows."""
-        real, got = self._real[origin], self._values[value].astype(np.float64)
-        got = np.ldexp(got, -np.array(self.types[value].fractions))
+        real, got = self._real[origin], self.scaled.real(value, self._values[value])
         held = is_held(len(real)) if len(real) >= HOLD else np.ones(len(real), dtype=bool)
         real, got = real[held], got[held]
         energy = float(np.square(real - real.mean(0)).sum()) or float(np.square(real).sum())
@@ -393,16 +465,18 @@ def lower(
     configuration: Configuration,
     progress: Progress | None = None,
     packer: Packer | None = None,
+    invented: bool = False,
 ) -> Lowered:
     """Makes the integer program of a real graph.
 
     `calibration` has an array (rows, *model shape) for every input, in the model's own layout and scale; evenly spread
-    rows of it are used. A `packer` codes the weights; without one they are quantized plainly. Raises CalibrationError
-    when the data does not fit the model, ModelError for weights that are not finite, PassError when a forced format is
+    rows of it are used. On `invented` data no format is chosen: what needs one is refused. A `packer` codes the
+    weights; without one they are quantized plainly. Raises CalibrationError when the data does not fit the model or is
+    needed and not there, ModelError for weights that are not finite, PassError when a forced format is
     impossible.
     """
     most = PACKING_ROWS if packer else ROWS
-    return Lowering(graph, configuration, packer).run(chosen_rows(graph, calibration, most), progress)
+    return Lowering(graph, configuration, packer, invented).run(chosen_rows(graph, calibration, most), progress)
 
 
 def chosen_rows(graph: Graph, calibration: Mapping[str, Array], most: int) -> dict[str, Array]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from toolchain.errors import printable
 from toolchain.frontends import read_graph
-from toolchain.ir import Graph
+from toolchain.ir import Array, Graph, Levels, TensorType, Type
+from toolchain.ir.types import needed_width
+from toolchain.ops.base import Operator
+from toolchain.ops.fake_quantize import FakeQuantize
+from toolchain.ops.linear import LinearOperator
 from toolchain.passes import pipeline
 
 
@@ -28,7 +33,7 @@ def inspect_model(model: Path, weights: Path | None, input_shapes: Mapping[str, 
 def layer_table(graph: Graph) -> Table:
     """One line a layer after clean-up: normalization folded, transpositions gone where they could be."""
     table = Table(title=printable(graph.name))
-    for column in ("layer", "op", "input", "output"):
+    for column in ("layer", "op", "input", "output", "quantization"):
         table.add_column(column, overflow="fold")
     for column in ("parameters", "MACs"):
         table.add_column(column, justify="right")
@@ -42,9 +47,34 @@ def layer_table(graph: Graph) -> Table:
             type(node.operator).__name__,
             ", ".join("x".join(map(str, shape)) for shape in shapes),
             "x".join(map(str, graph.types[node.name].shape)),
+            quantization(node.operator, graph.types[node.name]),
             str(parameters),
             str(macs),
         )
     table.add_section()
-    table.add_row("total", f"{len(graph.nodes)} layers", "", "", *map(str, totals))
+    table.add_row("total", f"{len(graph.nodes)} layers", "", "", "", *map(str, totals))
     return table
+
+
+def quantization(operator: Operator, type: Type) -> str:
+    """What the model itself says about the integers of a layer's weights, or of its output."""
+    if isinstance(operator, FakeQuantize):
+        width, signed = needed_width(operator.low, operator.high)
+        zero = f" zero {operator.zero_point:g}" if operator.zero_point else ""
+        return f"{'' if signed else 'u'}int{width} {_scales(operator.scale.array)}{zero}"
+    if isinstance(operator, LinearOperator) and isinstance(operator.weights, Levels):
+        integers = operator.weights.integers
+        width, signed = needed_width(int(integers.min(initial=0)), int(integers.max(initial=0)))
+        return f"weights {'' if signed else 'u'}int{width} {_scales(operator.weights.scales)}"
+    if isinstance(operator, LinearOperator) and operator.weight_type is not None:
+        return f"weights {operator.weight_type.width} bits"
+    if isinstance(type, TensorType):
+        meaning = f" x {type.meaning.scale:.6g} zero {type.meaning.zero_point}" if type.meaning else ""
+        return f"{'' if type.signed else 'u'}int{type.width}{meaning}"
+    return ""
+
+
+def _scales(scales: Array) -> str:
+    values = np.unique(scales)
+    kind = " (powers of 2)" if (np.frexp(values)[0] == 0.5).all() else ""
+    return f"x {values[0]:.6g}{kind}" if values.size == 1 else f"x {values[0]:.3g} to {values[-1]:.3g}{kind}"

@@ -36,6 +36,13 @@ uint32_t accelerator_frame_bytes(const accelerator_terminal* terminal) {
     return terminal->size * (terminal->lane_bits / 8U);
 }
 
+/* To the nearest whole number, halves to even. */
+static double to_even(double number) {
+    const double below = floor(number);
+    const double rest = number - below;
+    return rest > 0.5 || (rest >= 0.5 && fmod(below, 2.0) != 0.0) ? below + 1.0 : below;
+}
+
 accelerator_status accelerator_quantize(const accelerator_terminal* terminal, int32_t fraction,
                                         double value, int64_t* raw) {
     const int bits = (int)terminal->width - (terminal->is_signed ? 1 : 0);
@@ -52,11 +59,13 @@ accelerator_status accelerator_quantize(const accelerator_terminal* terminal, in
         const volatile float quotient = narrow / terminal->scale;
         const double size = quotient < 0.0F ? -(double)quotient : (double)quotient;
         scaled = floor(size + 0.5);
-        nearest = (quotient < 0.0F ? -scaled : scaled) + (double)terminal->zero_point;
+        nearest = terminal->ties_to_even ? to_even(quotient) : quotient < 0.0F ? -scaled : scaled;
+        nearest += (double)terminal->zero_point;
     } else {
         scaled = ldexp(value, (int)fraction);
         nearest = floor(scaled);
         if (scaled - nearest >= 0.5) nearest += 1.0;
+        if (terminal->ties_to_even) nearest = to_even(scaled);
     }
     if (nearest >= limit)
         *raw = (int64_t)high;

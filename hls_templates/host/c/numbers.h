@@ -4,7 +4,8 @@
  * saturate(floor(x * 2^fraction + 1/2)), as if computed exactly: bit for bit what the toolchain's
  * simulator does. Where a terminal has a scale, r means (r - zero_point) * scale, and real inputs
  * are quantized as saturate(round(x / scale) + zero_point), half away from zero, of a float
- * quotient. Do not compile with -ffast-math. */
+ * quotient. Halves go to the even neighbour in both where a terminal says so. Do not compile with
+ * -ffast-math. */
 #ifndef ACCELERATOR_NUMBERS_H
 #define ACCELERATOR_NUMBERS_H
 
@@ -31,6 +32,7 @@ typedef struct {
     uint32_t strides[ACCELERATOR_DIMENSIONS]; /* in the model's own layout, in elements */
     float scale;                              /* 0 where there are binary points in its place */
     int32_t zero_point;                       /* the raw integer of 0 beside a scale */
+    int ties_to_even;                         /* how halves are rounded */
 } accelerator_terminal;
 
 typedef enum {

@@ -1,0 +1,91 @@
+"""Where a model quantizes its own inputs: that quantization becomes the entry of the integer program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolchain.ir import FixedType, Graph, Levels, Meaning, Overflow, Rounding
+from toolchain.ir.types import needed_width
+from toolchain.ops.affine import Affine
+from toolchain.ops.fake_quantize import FakeQuantize
+from toolchain.ops.linear import LinearOperator
+from toolchain.ops.quantize import Quantize
+from toolchain.quantization.multipliers import are_powers
+
+ROUNDINGS = (Rounding.RND, Rounding.RND_CONV)
+"""What an entry can do on a grid of powers of two; on any other scale only the second."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """clip(round(x / step), low, high): the integers r of an input x, which mean step * r."""
+
+    step: float
+    low: int
+    high: int
+    rounding: Rounding
+
+    def operator(self) -> Quantize | None:
+        """The entry that gives these integers, None where no type has their range and nothing holds their scale."""
+        width, signed = needed_width(self.low, self.high)
+        symmetric = signed and width > 1 and self.low == -self.high
+        type = FixedType(width, width, signed, self.rounding, Overflow.SAT_SYM if symmetric else Overflow.SAT)
+        fills = self.high == type.high and self.low == type.low + symmetric
+        if fills and are_powers(np.array([self.step])):
+            fraction = -int(np.log2(self.step))
+            return Quantize(FixedType(width, width - fraction, signed, type.rounding, type.overflow))
+        if self.rounding != Rounding.RND_CONV or float(np.float32(self.step)) != self.step:
+            return None
+        if fills:
+            return Quantize(type, Meaning(self.step, 0))
+        count = self.high - self.low
+        if count & (count + 1):
+            return None
+        bits = count.bit_length()
+        return Quantize(FixedType(bits, bits, False, self.rounding, Overflow.SAT), Meaning(self.step, -self.low))
+
+
+def quantizes_itself(graph: Graph) -> bool:
+    """Does a real graph say how some of its values or weights are quantized?"""
+    return any(
+        isinstance(node.operator, FakeQuantize)
+        or (isinstance(node.operator, LinearOperator) and isinstance(node.operator.weights, Levels))
+        for node in graph.nodes
+    )
+
+
+def entry_grid(graph: Graph, name: str) -> Grid | None:
+    """The one grid on which everything that reads an input quantizes it, None where there is none.
+
+    Between may stand moves and one scale and offset, if the offset is a whole number of steps.
+    """
+    found: set[Grid | None] = set()
+    _collect(graph, name, 1.0, 0.0, found)
+    return found.pop() if len(found) == 1 else None
+
+
+def _collect(graph: Graph, name: str, scale: float, offset: float, found: set[Grid | None]) -> None:
+    """What the readers of scale * x + offset make of the input x."""
+    if graph.is_output(name):
+        found.add(None)
+    for reader in graph.consumers[name]:
+        operator = reader.operator
+        if isinstance(operator, FakeQuantize) and operator.is_per_tensor:
+            step = float(operator.scale.array.flat[0])
+            places = operator.zero_point + offset / step
+            whole = int(np.rint(places))
+            # Half to even looks at whole numbers: an odd move changes what is even.
+            moves = places == whole and (operator.rounding == Rounding.RND or whole % 2 == 0)
+            if scale > 0 and moves and operator.rounding in ROUNDINGS:
+                found.add(Grid(step / scale, operator.low - whole, operator.high - whole, operator.rounding))
+                continue
+            found.add(None)
+        elif isinstance(operator, Affine) and operator.scale.array.size == operator.offset.array.size == 1:
+            factor, addend = float(operator.scale.array.flat[0]), float(operator.offset.array.flat[0])
+            _collect(graph, reader.name, scale * factor, offset * factor + addend, found)
+        elif operator.is_layout and len(reader.inputs) == 1 and not getattr(operator, "value", 0):
+            _collect(graph, reader.name, scale, offset, found)
+        else:
+            found.add(None)
