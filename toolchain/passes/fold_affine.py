@@ -20,8 +20,8 @@ def fold_affine(graph: Graph) -> Graph:
     """Exact in real numbers.
 
     Folds an affine operator into the linear one before it, merges two in a row, which may then be nothing, and folds
-    one into the linear operator behind it where no padding stands between them, and where its weights are not somebody's
-    own integers.
+    one into the linear operator behind it where no padding stands between them and its weights are not the model's own
+    integers.
     """
     rewriter = Rewriter(graph)
     for node in graph.nodes:

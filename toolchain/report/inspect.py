@@ -33,12 +33,14 @@ def inspect_model(model: Path, weights: Path | None, input_shapes: Mapping[str, 
 def layer_table(graph: Graph) -> Table:
     """One line a layer after clean-up: normalization folded, transpositions gone where they could be."""
     table = Table(title=printable(graph.name))
-    for column in ("layer", "op", "input", "output", "quantization"):
+    own = [quantization(node.operator, graph.types[node.name]) for node in graph.nodes]
+    columns = ("layer", "op", "input", "output", *(["quantization"] if any(own) else []))
+    for column in columns:
         table.add_column(column, overflow="fold")
     for column in ("parameters", "MACs"):
         table.add_column(column, justify="right")
     totals = [0, 0]
-    for node in graph.nodes:
+    for node, found in zip(graph.nodes, own, strict=True):
         shapes = [graph.types[name].shape for name in node.inputs]
         parameters, macs = node.operator.parameters(), node.operator.multiplications(*shapes)
         totals = [totals[0] + parameters, totals[1] + macs]
@@ -47,12 +49,12 @@ def layer_table(graph: Graph) -> Table:
             type(node.operator).__name__,
             ", ".join("x".join(map(str, shape)) for shape in shapes),
             "x".join(map(str, graph.types[node.name].shape)),
-            quantization(node.operator, graph.types[node.name]),
+            *([found] if any(own) else []),
             str(parameters),
             str(macs),
         )
     table.add_section()
-    table.add_row("total", f"{len(graph.nodes)} layers", "", "", "", *map(str, totals))
+    table.add_row("total", f"{len(graph.nodes)} layers", *[""] * (len(columns) - 2), *map(str, totals))
     return table
 
 
