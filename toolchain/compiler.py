@@ -30,6 +30,7 @@ from toolchain.hardware.resources import (
     excess,
     network_estimate,
 )
+from toolchain.hardware.ultra_ram import place_fifos
 from toolchain.ir import Array, Graph
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -193,7 +194,8 @@ def make_design(
         if chosen != foldings:
             foldings, network = chosen, build_network(hardware, chosen)
             timing = simulate(network)
-            design = Design(graph, network.with_depths(timing.depths), timing, board, clock_mhz)
+            placed = place_fifos(network.with_depths(timing.depths), board.resources)
+            design = Design(graph, placed, timing, board, clock_mhz)
         elif attempt > 1:
             break
         is_nearer = best is None or design.shortfall < best.shortfall

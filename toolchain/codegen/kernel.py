@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -40,7 +40,8 @@ class Folding:
     unit that multiplies, where these are not those that the window or the basis stage gives. `centres` > 0 makes so
     many responses of common centres a step, and leaves private residuals to the sparse unit. A `multiplier` is made of
     DSP slices or of LUTs. `loaded` > 0 are the bits of a weight that comes at run time, into a memory, or, with
-    `streamed`, out of DDR for every group of pixels; 0 makes the weights constants.
+    `streamed`, out of DDR for every group of pixels; 0 makes the weights constants. `uram` names the memories that lie
+    in UltraRAM.
     """
 
     lanes: int = 1
@@ -56,6 +57,7 @@ class Folding:
     centres: int = 0
     loaded: int = 0
     streamed: Streams | None = None
+    uram: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,15 @@ def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:
 class Cost:
     """Modelled resources of a kernel: multipliers as (count, bits, bits), memories as (words, bits).
 
-    `banks` are memories too, as (count, words, bits).
+    `banks` are memories too, as (count, words, bits), and so are `written` ones, as (name, count, words, bits): nothing
+    is in them before the kernel has written it, so that they may lie in UltraRAM.
     """
 
     multipliers: tuple[tuple[int, int, int], ...] = ()
     memories: tuple[tuple[int, int], ...] = ()
     banks: tuple[tuple[int, int, int], ...] = ()
     lut: int = 0
+    written: tuple[tuple[str, int, int, int], ...] = ()
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -142,6 +146,7 @@ class Cost:
             self.memories + other.memories,
             self.banks + other.banks,
             self.lut + other.lut,
+            self.written + other.written,
         )
 
 
@@ -221,7 +226,7 @@ class Kernel:
     """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text.
 
     `scalars` are variables of the design's loop over frames that the kernel wants to know. `decoders` read the weight
-    container, each through a pair of AXI masters.
+    container, each through a pair of AXI masters. `uram` names the written memories of `cost` that lie in UltraRAM.
     """
 
     function: str
@@ -235,6 +240,11 @@ class Kernel:
     memories: Mapping[str, KernelMemory] = field(default_factory=dict)
     scalars: tuple[str, ...] = ()
     decoders: int = 0
+    uram: tuple[str, ...] = ()
+
+    def placed(self, uram: Collection[str]) -> Kernel:
+        """With those of its written memories in UltraRAM that are named."""
+        return replace(self, uram=tuple(name for name, *_ in self.cost.written if name in uram))
 
 
 def integer_array(values: npt.ArrayLike) -> KernelArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from toolchain.codegen.kernel import Folding
@@ -33,7 +33,8 @@ def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0
     """The smallest cycles a frame that fit, not below `least`, and the options that do it with the least of the part.
 
     `reserved` is taken by the rest of the design. Where nothing fits, the options that come nearest: the resource of
-    which most is missing, as a share of its budget, is missing as little as can be.
+    which most is missing, as a share of its budget, is missing as little as can be. Memories lie in UltraRAM only
+    where block RAM does not do.
     """
     floor = max((min(option.steps for option in choices) for choices in table.values()), default=1)
     found = {option.steps for choices in table.values() for option in choices if option.steps >= floor}
@@ -41,27 +42,38 @@ def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0
     low, high = 0, len(targets) - 1
     while low < high:
         middle = (low + high) // 2
-        if _choose(_within(table, targets[middle]), resources, reserved, is_any=True):
+        if any(_choose(few, resources, reserved, is_any=True) for few in _within(table, targets[middle])):
             high = middle
         else:
             low = middle + 1
-    choices = _within(table, targets[low])
-    best = _choose(choices, resources, reserved) or _choose(choices, resources, reserved, is_over=True)
+    for choices in _within(table, targets[low]):
+        best = _choose(choices, resources, reserved)
+        if best:
+            break
+    else:
+        best = _choose(choices, resources, reserved, is_over=True)
     return targets[low], best or {name: min(few, key=lambda o: rank(o.cost)) for name, few in choices.items()}
 
 
-def _within(table: Table, target: int) -> dict[str, list[Option]]:
-    """Each node's options that are fast enough, without those that another one beats in every resource."""
-    return {name: _undominated(o for o in choices if o.steps <= target) for name, choices in table.items()}
+def _within(table: Table, target: int) -> Iterator[dict[str, list[Option]]]:
+    """Each node's options that are fast enough, without those that another one beats in every resource.
+
+    First without UltraRAM, then, where there are such options, with it.
+    """
+    fast = {name: [o for o in choices if o.steps <= target] for name, choices in table.items()}
+    yield {name: _undominated(o for o in choices if not o.cost.uram) for name, choices in fast.items()}
+    if any(o.cost.uram for choices in fast.values() for o in choices):
+        yield {name: _undominated(choices) for name, choices in fast.items()}
 
 
 def _undominated(options: Iterable[Option]) -> list[Option]:
     kept: list[Option] = []
-    for option in sorted(options, key=lambda o: (o.cost.dsp, o.cost.bram36, o.cost.lut, o.steps)):
+    for option in sorted(options, key=lambda o: (o.cost.dsp, o.cost.bram36, o.cost.lut, o.cost.uram, o.steps)):
         if not any(
             k.cost.bram36 <= option.cost.bram36
             and k.cost.lut <= option.cost.lut
             and k.cost.masters <= option.cost.masters
+            and k.cost.uram <= option.cost.uram
             for k in kept
         ):
             kept.append(option)
@@ -95,6 +107,8 @@ def _choose(
         "lut": (lambda cost: cost.lut, int(room["lut"]) - reserved.lut),
         "masters": (lambda cost: cost.masters, int(room["masters"])),
     }
+    if resources.uram:
+        columns["uram"] = (lambda cost: cost.uram, int(room["uram"]) - reserved.uram)
     least = {k: sum(min(of(o.cost) for o in few) for few in table.values()) for k, (of, _) in columns.items()}
     if not is_over and any(least[k] > limit for k, (_, limit) in columns.items()):
         return None

@@ -50,7 +50,7 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
 def smallest_board(hardware: dict[str, Any]) -> str | None:
     """The board with the fewest resources that has room for a design of report.json, None where none has."""
     masters = hardware["exceeded"].get("masters", {}).get("used", 0)  # of which every board has as many
-    total = Estimate(hardware["dsp"], hardware["bram36"], hardware["lut"], masters=masters)
+    total = Estimate(hardware["dsp"], hardware["bram36"], hardware["lut"], 0, masters, hardware.get("uram", 0))
     known = [load_board(name) for name in board_names()]
     enough = [board for board in known if not exceeded(total, board.resources)]
     sizes = {one.name: rank(Estimate(one.resources.dsp, one.resources.bram36, one.resources.lut)) for one in enough}
