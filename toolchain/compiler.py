@@ -205,10 +205,13 @@ def make_design(
             break
         if not is_nearer and design.shortfall > FAR:
             break
+        connections = connections_estimate(design.network)
+        if not attempt and exceeded(total - connections, board.resources):  # the least kernels alone are too much
+            break
         # The folding counted kernels only: once more with room for what joins them, then also for what was too much.
         if attempt:
             missing += excess(total, board.resources)
-        reserved = connections_estimate(design.network) + missing
+        reserved = connections + missing
     assert best is not None
     return best
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -83,6 +84,10 @@ class Loops:
     start: int
     dims: tuple[tuple[int, int], ...]
 
+    @property
+    def count(self) -> int:
+        return math.prod(count for count, _ in self.dims)
+
     def steps(self) -> npt.NDArray[np.int64]:
         steps = np.full(1, self.start, dtype=np.int64)
         for count, stride in self.dims:
@@ -118,6 +123,20 @@ class Schedule:
     def streaming(cls, words: int, inputs: int = 1) -> Schedule:
         """One word of every input and one of the output a step."""
         return cls(words, (every(words),) * inputs, every(words))
+
+
+def sampled_steps(pattern: Pattern, every: int) -> npt.NDArray[np.int64]:
+    """`pattern_steps(pattern)[::every]`, without making the others."""
+    parts, skipped = [], 0
+    for loops in pattern:
+        index = np.arange(skipped, loops.count, every)
+        skipped = max(skipped - loops.count, 0) if not len(index) else int(index[-1]) + every - loops.count
+        steps = np.full(len(index), loops.start, dtype=np.int64)
+        for count, stride in reversed(loops.dims):
+            index, inner = np.divmod(index, count)
+            steps += inner * stride
+        parts.append(steps)
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:

@@ -84,9 +84,10 @@ def _options(
         if any(port.bits > WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output)):
             continue
         steps = max(kernel.schedule.steps for kernel in kernels)
-        for uram in placements(kernels) if has_uram else [()]:
-            cost = sum((kernel_estimate(kernel.placed(uram)) for kernel in kernels), Estimate())
-            found.append(Option(replace(folding, uram=uram), steps, cost))
+        cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
+        found.append(Option(folding, steps, cost))
+        if has_uram:
+            found += [Option(replace(folding, uram=uram), steps, cost + more) for uram, more in placements(kernels)]
     if not found and execute == "frequency":
         return _options(node, types, output, layer, "spatial", loaded, streams, has_uram)
     if not found:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from toolchain.codegen.kernel import Folding
 from toolchain.hardware.board import Resources
 from toolchain.hardware.resources import Estimate, amounts, limits, rank
@@ -13,6 +15,8 @@ EFFORT = 20.0
 """CP-SAT's deterministic time for one answer, about seconds."""
 SHARES = 10**7
 """Parts that a budget has in the objective."""
+NEVER = 2**63 - 1
+"""Later than any target."""
 PARTS, MOST_OVER, OUTWEIGHS = 1000, 10**9, 10**5
 """Of a budget, where the largest share counts; its bound; and how much more that counts than all shares together."""
 
@@ -37,16 +41,20 @@ def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0
     where block RAM does not do.
     """
     floor = max((min(option.steps for option in choices) for choices in table.values()), default=1)
+    plain = {name: _Choices(o for o in few if not o.cost.uram) for name, few in table.items()}
+    tables = [plain]
+    if any(o.cost.uram for few in table.values() for o in few):
+        tables.append({name: _Choices(few) for name, few in table.items()})
     found = {option.steps for choices in table.values() for option in choices if option.steps >= floor}
     targets = sorted({max(steps, least) for steps in found} | {max(floor, least)})
     low, high = 0, len(targets) - 1
     while low < high:
         middle = (low + high) // 2
-        if any(_choose(few, resources, reserved, is_any=True) for few in _within(table, targets[middle])):
+        if any(_choose(few, resources, reserved, is_any=True) for few in _within(tables, targets[middle])):
             high = middle
         else:
             low = middle + 1
-    for choices in _within(table, targets[low]):
+    for choices in _within(tables, targets[low]):
         best = _choose(choices, resources, reserved)
         if best:
             break
@@ -55,29 +63,31 @@ def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0
     return targets[low], best or {name: min(few, key=lambda o: rank(o.cost)) for name, few in choices.items()}
 
 
-def _within(table: Table, target: int) -> Iterator[dict[str, list[Option]]]:
-    """Each node's options that are fast enough, without those that another one beats in every resource.
+class _Choices:
+    """A node's options, and below which target each is worth a look: then another one that takes no more is in time."""
 
-    First without UltraRAM, then, where there are such options, with it.
-    """
-    fast = {name: [o for o in choices if o.steps <= target] for name, choices in table.items()}
-    yield {name: _undominated(o for o in choices if not o.cost.uram) for name, choices in fast.items()}
-    if any(o.cost.uram for choices in fast.values() for o in choices):
-        yield {name: _undominated(choices) for name, choices in fast.items()}
+    def __init__(self, options: Iterable[Option]) -> None:
+        def taken(option: Option) -> tuple[float, ...]:
+            cost = option.cost
+            return cost.dsp, cost.bram36, cost.lut, cost.uram, cost.masters
+
+        self.options = sorted(options, key=lambda o: (*taken(o)[:4], o.steps))
+        costs = np.array([taken(o) for o in self.options], dtype=np.float64).reshape(-1, 5)
+        self.steps = np.array([o.steps for o in self.options], dtype=np.int64)
+        self.until = np.full(len(self.options), NEVER)
+        for k in range(1, len(self.options)):
+            beats = (costs[:k] <= costs[k]).all(axis=1)
+            self.until[k] = self.steps[:k][beats].min(initial=NEVER)
+
+    def within(self, target: int) -> list[Option]:
+        """Those that are fast enough, without those that another one beats in every resource."""
+        return [self.options[k] for k in np.flatnonzero((self.steps <= target) & (target < self.until))]
 
 
-def _undominated(options: Iterable[Option]) -> list[Option]:
-    kept: list[Option] = []
-    for option in sorted(options, key=lambda o: (o.cost.dsp, o.cost.bram36, o.cost.lut, o.cost.uram, o.steps)):
-        if not any(
-            k.cost.bram36 <= option.cost.bram36
-            and k.cost.lut <= option.cost.lut
-            and k.cost.masters <= option.cost.masters
-            and k.cost.uram <= option.cost.uram
-            for k in kept
-        ):
-            kept.append(option)
-    return kept
+def _within(tables: Iterable[Mapping[str, _Choices]], target: int) -> Iterator[dict[str, list[Option]]]:
+    """What each node may take, first without UltraRAM, then, where there are such options, with it."""
+    for table in tables:
+        yield {name: choices.within(target) for name, choices in table.items()}
 
 
 def _share(cost: Estimate, resources: Resources) -> int:

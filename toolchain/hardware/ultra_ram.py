@@ -5,29 +5,36 @@ Only memories that are written before they are read: UltraRAM of UltraScale+ has
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from toolchain.codegen.kernel import Kernel
 from toolchain.hardware.board import Resources
 from toolchain.hardware.network import Network, Stream
-from toolchain.hardware.resources import fifo_estimate, limits, memory, network_estimate, ultra_memory
+from toolchain.hardware.resources import Estimate, fifo_estimate, limits, memory, network_estimate, ultra_memory
 
 WORTH = 1.0
 """Block RAMs of 36 Kib that a memory has to save for each block of UltraRAM that it takes."""
 
 
-def placements(kernels: Sequence[Kernel]) -> Iterator[tuple[str, ...]]:
-    """Memories of a chain of kernels that may lie in UltraRAM: none, the one that saves most, that and the next, ..."""
-    saved: dict[str, float] = {}
-    taken: dict[str, int] = {}
+def placements(kernels: Sequence[Kernel]) -> list[tuple[tuple[str, ...], Estimate]]:
+    """Memories of a chain of kernels that may lie in UltraRAM, and what that adds to its cost.
+
+    The one that saves most, that and the next, and so on.
+    """
+    moves: dict[str, Estimate] = {}
     for kernel in kernels:
         for name, count, words, bits in kernel.cost.written:
-            saved[name] = saved.get(name, 0) + count * memory(words, bits).bram36
-            taken[name] = taken.get(name, 0) + count * ultra_memory(words, bits).uram
-    names = sorted((name for name in saved if saved[name] >= WORTH * taken[name]), key=lambda n: -saved[n] / taken[n])
-    for count in range(len(names) + 1):
-        yield tuple(names[:count])
+            block, ultra = memory(words, bits), ultra_memory(words, bits)
+            more = Estimate(bram36=-block.bram36 * count, lut=-block.lut * count, uram=ultra.uram * count)
+            moves[name] = moves.get(name, Estimate()) + more
+    worth = [name for name, more in moves.items() if -more.bram36 >= WORTH * more.uram]
+    found: list[tuple[tuple[str, ...], Estimate]] = []
+    names, total = tuple[str, ...](), Estimate()
+    for name in sorted(worth, key=lambda name: moves[name].bram36 / moves[name].uram):
+        names, total = (*names, name), total + moves[name]
+        found.append((names, total))
+    return found
 
 
 def place_fifos(network: Network, resources: Resources) -> Network:
