@@ -30,7 +30,8 @@ from toolchain.hardware.resources import (
     excess,
     network_estimate,
 )
-from toolchain.hardware.ultra_ram import place_fifos
+from toolchain.hardware.solver import Table
+from toolchain.hardware.ultra_ram import fifo_options, place_fifos, without_fifos
 from toolchain.ir import Array, Graph
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -186,11 +187,12 @@ def make_design(
     steps = max(interval - PIPELINE, 1) if interval else 0
     reserved, missing = Estimate(), Estimate()
     foldings: dict[str, Folding] = {}
+    fifos: Table = {}
     best: Design | None = None
     hardware = hardware_graph(graph) if configuration.decodes_on_chip else graph
     streams = _streams(graph) if configuration.weight_memory == "streamed" else {}
     for attempt in range(ATTEMPTS):
-        chosen = fold(hardware, board.resources, configuration, steps, reserved, streams)
+        chosen = fold(hardware, board.resources, configuration, steps, reserved, streams, fifos)
         if chosen != foldings:
             foldings, network = chosen, build_network(hardware, chosen)
             timing = simulate(network)
@@ -212,6 +214,9 @@ def make_design(
         if attempt:
             missing += excess(total, board.resources)
         reserved = connections + missing
+        if board.resources.uram:
+            fifos = fifo_options(design.network)
+            reserved = without_fifos(reserved, design.network)
     assert best is not None
     return best
 

@@ -17,7 +17,7 @@ from toolchain.hardware.board import Resources
 from toolchain.hardware.foldings import all_foldings, divisors
 from toolchain.hardware.network import WORD_BITS, lane_bits
 from toolchain.hardware.resources import Estimate, amounts, kernel_estimate, limits, rank
-from toolchain.hardware.solver import Option, solve
+from toolchain.hardware.solver import Option, Table, solve
 from toolchain.hardware.ultra_ram import placements
 from toolchain.ir import Graph, Node, TensorType
 from toolchain.ops.conv import Conv
@@ -106,10 +106,11 @@ def fold(
     interval: int = 0,
     reserved: Estimate = Estimate(),
     streams: Mapping[str, Streams] = MappingProxyType({}),
+    fifos: Table = MappingProxyType({}),
 ) -> dict[str, Folding]:
     """A folding for every node but reshapes. `interval` > 0 asks for no more than that many cycles a frame, cheaply.
 
-    The weights of the nodes in `streams` may be streamed.
+    The weights of the nodes in `streams` may be streamed. `fifos` are the options of FIFOs that are not in `reserved`.
 
     `reserved` is what the rest of the design takes of the part: FIFOs, forks, the bus. When nothing fits, the smallest
     design is returned; the caller's estimate shows what binds.
@@ -135,8 +136,9 @@ def fold(
         )
         for node in nodes
     }
-    target, chosen = solve(table, resources, reserved, interval)
-    total = sum((option.cost for option in chosen.values()), reserved)
+    target, found = solve({**table, **fifos}, resources, reserved, interval)
+    total = sum((option.cost for option in found.values()), reserved)
+    chosen = {name: found[name] for name in table}
     return _matched(graph, chosen, table, target, total, limits(resources))
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from toolchain.codegen.kernel import Kernel
+from toolchain.codegen.kernel import Folding, Kernel
 from toolchain.hardware.board import Resources
 from toolchain.hardware.network import Network, Stream
 from toolchain.hardware.resources import Estimate, fifo_estimate, limits, memory, network_estimate, ultra_memory
+from toolchain.hardware.solver import Option
 
 WORTH = 1.0
 """Block RAMs of 36 Kib that a memory has to save for each block of UltraRAM that it takes."""
@@ -51,6 +52,25 @@ def place_fifos(network: Network, resources: Resources) -> Network:
             moved[name] = replace(stream, in_uram=True)
             needed, left = needed - block.bram36, left - ultra.uram
     return replace(network, streams={**network.streams, **moved})
+
+
+def fifo_options(network: Network) -> dict[str, list[Option]]:
+    """For each FIFO that is worth it, block RAM or UltraRAM: what the solver decides with the kernels' memories."""
+    return {
+        f"fifo {name}": [
+            Option(Folding(uram=names), 0, fifo_estimate(stream.depth, stream.port.bits, bool(names)))
+            for names in ((), ("fifo",))
+        ]
+        for name, stream in network.streams.items()
+        if _saving(stream) >= WORTH
+    }
+
+
+def without_fifos(connections: Estimate, network: Network) -> Estimate:
+    """What is left of the connections' cost without those FIFOs."""
+    movable = (stream for stream in network.streams.values() if _saving(stream) >= WORTH)
+    costs = (fifo_estimate(stream.depth, stream.port.bits, stream.in_uram) for stream in movable)
+    return connections - sum(costs, Estimate())
 
 
 def _saving(stream: Stream) -> float:
