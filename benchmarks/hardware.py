@@ -2,10 +2,10 @@
 
 python benchmarks/hardware.py [--boards u250,zcu104] [--weights constant|streamed]
 
-Prints one line a board: seconds of the folding solver alone, of the whole choice (foldings, network, FIFO depths), and
-what was chosen. The topology is that of the onnx package's tests; weights are drawn with a fixed seed. The integer
-program is made once, which takes longer than the choice and is not counted; with `streamed` weights, which have to be
-packed for that, it takes a quarter of an hour.
+Prints one line a board: processor seconds of the folding solver alone and of the whole choice (foldings, network, FIFO
+depths), and what was chosen. The topology is that of the onnx package's tests; weights are drawn with a fixed seed. The
+integer program is made once, which is not counted; with `streamed` weights, which have to be packed for that, it takes
+a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ def program(options: Mapping[str, Any]) -> tuple[Graph, Any]:
 
 
 def designs(boards: list[str], graph: Graph, configuration: Any) -> Iterator[tuple[str, float, float, Design]]:
-    """(board, seconds of the solver, seconds of all, design); options are made again for each board."""
+    """(board, processor seconds of the solver, of all, design); options are made again for each board."""
     fold, spent = compiler.fold, [0.0]
 
     def timed(*given: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         found = fold(*given)
-        spent[0] += time.perf_counter() - start
+        spent[0] += time.process_time() - start
         return found
 
     compiler.fold = timed
     for name in boards:
         for node in graph.nodes:
             node.operator.__dict__.pop("_options", None)
-        board, start, spent[0] = load_board(name), time.perf_counter(), 0.0
+        board, start, spent[0] = load_board(name), time.process_time(), 0.0
         design = compiler.make_design(graph, board, board.clock_mhz, configuration)
-        yield name, spent[0], time.perf_counter() - start, design
+        yield name, spent[0], time.process_time() - start, design
     compiler.fold = fold
 
 
