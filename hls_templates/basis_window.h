@@ -9,6 +9,7 @@
 #include "basis.h"
 #include "line_buffer.h"
 #include "loops.h"
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -42,6 +43,9 @@ void basis_window(
 
     DCT_MEMORY word rows[lines_t::SLOTS][lines_t::INPUT_ROW];
     DCT_HLS(array_partition variable = rows complete dim = 1)
+    if (ultra_ram<C>::rows) {
+        DCT_HLS(bind_storage variable = rows type = ram_s2p impl = uram)
+    }
     // kept[d][block]: the column d + 1 left of the kernel's right edge.
     DCT_MEMORY column_word kept[KEPT][PIXEL_WORDS];
     DCT_HLS(array_partition variable = kept complete dim = 1)

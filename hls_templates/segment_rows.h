@@ -9,6 +9,7 @@
 
 #include "line_buffer.h"
 #include "loops.h"
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -39,6 +40,9 @@ void segment_rows(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
     // rows meet, so that only accesses within a step are declared independent.
     DCT_MEMORY word pieces[BANKS][2 * BANK_WORDS];
     DCT_HLS(array_partition variable = pieces complete dim = 1)
+    if (ultra_ram<C>::pieces) {
+        DCT_HLS(bind_storage variable = pieces type = ram_s2p impl = uram)
+    }
     int bank = 0, bank_word = 0, filled = 0;  // of the row that comes in
     int position = 0, row = -EARLY;           // row of the padded picture that is sent
     int column = -C::PAD_LEFT, channel_word = 0, lane = 0;

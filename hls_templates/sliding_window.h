@@ -7,6 +7,7 @@
 
 #include "line_buffer.h"
 #include "loops.h"
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -24,6 +25,9 @@ void sliding_window(hls::stream<word_t<typename C::input_t, C::LANES> >& in,
     typedef detail::line_buffer<C, OUTPUT_ROW> lines_t;
 
     DCT_MEMORY word rows[lines_t::SLOTS][lines_t::INPUT_ROW];
+    if (ultra_ram<C>::rows) {
+        DCT_HLS(bind_storage variable = rows type = ram_s2p impl = uram)
+    }
     const word padding =
         splat<typename C::input_t, C::LANES>(static_cast<typename C::input_t>(C::PADDING));
 

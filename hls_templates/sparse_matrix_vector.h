@@ -13,6 +13,7 @@
 #include "loops.h"
 #include "multiply.h"
 #include "sparse_schedule.h"
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -75,12 +76,21 @@ void sparse_matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& in
     DCT_MEMORY word_t<typename C::input_t, C::SIMD> vectors[MACS][PIXELS][2 * WORDS];
     DCT_HLS(array_partition variable = vectors complete dim = 1)
     DCT_HLS(array_partition variable = vectors complete dim = 2)
+    if (ultra_ram<C>::vectors) {
+        DCT_HLS(bind_storage variable = vectors type = ram_s2p impl = uram)
+    }
     DCT_MEMORY output_t results[MACS][PIXELS][2 * C::RESULTS];
     DCT_HLS(array_partition variable = results complete dim = 1)
     DCT_HLS(array_partition variable = results complete dim = 2)
+    if (ultra_ram<C>::results) {
+        DCT_HLS(bind_storage variable = results type = ram_s2p impl = uram)
+    }
     DCT_MEMORY output_t sums[PIXELS][PE][2 * OUTPUT_WORDS];
     DCT_HLS(array_partition variable = sums complete dim = 1)
     DCT_HLS(array_partition variable = sums complete dim = 2)
+    if (ultra_ram<C>::sums) {
+        DCT_HLS(bind_storage variable = sums type = ram_s2p impl = uram)
+    }
     output_t accumulators[MACS][PIXELS], combined[PIXELS];
     DCT_HLS(array_partition variable = accumulators complete dim = 0)
     DCT_HLS(array_partition variable = combined complete)

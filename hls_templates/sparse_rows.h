@@ -14,6 +14,7 @@
 #include "line_buffer.h"
 #include "multiply.h"
 #include "sparse_schedule.h"
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -94,9 +95,15 @@ void sparse_rows(hls::stream<word_t<typename C::input_t, C::GROUP_PIXELS> >& in,
     // step, where rows meet, so that only accesses within a step are declared independent.
     DCT_MEMORY word_t<input_t, PIXELS> rows[MACS][lines_t::SLOTS * lines_t::INPUT_ROW];
     DCT_HLS(array_partition variable = rows complete dim = 1)
+    if (ultra_ram<C>::rows) {
+        DCT_HLS(bind_storage variable = rows type = ram_s2p impl = uram)
+    }
     DCT_MEMORY output_t sums[PIXELS][PE][2 * ROW_WORDS];
     DCT_HLS(array_partition variable = sums complete dim = 1)
     DCT_HLS(array_partition variable = sums complete dim = 2)
+    if (ultra_ram<C>::sums) {
+        DCT_HLS(bind_storage variable = sums type = ram_s2p impl = uram)
+    }
     output_t accumulators[PIXELS];
     DCT_HLS(array_partition variable = accumulators complete)
 

@@ -11,6 +11,7 @@
 #include "decoder.h"
 #include "loops.h"
 #include "multiply.h"
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -277,10 +278,16 @@ void streamed_matrix_vector(hls::stream<word_t<typename C::input_t, C::SIMD> >& 
     DCT_MEMORY typename unit::input_word vectors[LANES][PIXELS][unit::WORDS];
     DCT_HLS(array_partition variable = vectors complete dim = 1)
     DCT_HLS(array_partition variable = vectors complete dim = 2)
+    if (ultra_ram<C>::vectors) {
+        DCT_HLS(bind_storage variable = vectors type = ram_s2p impl = uram)
+    }
     DCT_MEMORY typename C::output_t results[LANES][PIXELS][C::PE][unit::LANE_WORDS];
     DCT_HLS(array_partition variable = results complete dim = 1)
     DCT_HLS(array_partition variable = results complete dim = 2)
     DCT_HLS(array_partition variable = results complete dim = 3)
+    if (ultra_ram<C>::results) {
+        DCT_HLS(bind_storage variable = results type = ram_s2p impl = uram)
+    }
 
 groups:
     for (int group = 0; group < C::PIXELS / PIXELS; ++group) {

@@ -30,6 +30,8 @@ from toolchain.hardware.resources import (
     excess,
     network_estimate,
 )
+from toolchain.hardware.solver import Table
+from toolchain.hardware.ultra_ram import fifo_options, place_fifos, without_fifos
 from toolchain.ir import Array, Graph
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -186,15 +188,17 @@ def make_design(
     steps = max(interval - PIPELINE, 1) if interval else 0
     reserved, missing = Estimate(), Estimate()
     foldings: dict[str, Folding] = {}
+    fifos: Table = {}
     best: Design | None = None
     hardware = hardware_graph(graph) if configuration.decodes_on_chip else graph
     streams = _streams(graph) if configuration.weight_memory == "streamed" else {}
     for attempt in range(ATTEMPTS):
-        chosen = fold(hardware, board.resources, configuration, steps, reserved, streams)
+        chosen = fold(hardware, board.resources, configuration, steps, reserved, streams, fifos)
         if chosen != foldings:
             foldings, network = chosen, build_network(hardware, chosen)
             timing = simulate(network)
-            design = Design(graph, network.with_depths(timing.depths), timing, board, clock_mhz)
+            placed = place_fifos(network.with_depths(timing.depths), board.resources)
+            design = Design(graph, placed, timing, board, clock_mhz)
         elif attempt > 1:
             break
         is_nearer = best is None or design.shortfall < best.shortfall
@@ -204,10 +208,16 @@ def make_design(
             break
         if not is_nearer and design.shortfall > FAR:
             break
+        connections = connections_estimate(design.network)
+        if not attempt and exceeded(total - connections, board.resources):  # the least kernels alone are too much
+            break
         # The folding counted kernels only: once more with room for what joins them, then also for what was too much.
         if attempt:
             missing += excess(total, board.resources)
-        reserved = connections_estimate(design.network) + missing
+        reserved = connections + missing
+        if board.resources.uram:
+            fifos = fifo_options(design.network)
+            reserved = without_fifos(reserved, design.network)
     assert best is not None
     return best
 

@@ -3,6 +3,7 @@
 
 #include <hls_stream.h>
 
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -16,6 +17,9 @@ void matrix_product(hls::stream<word_t<typename C::a_t, C::LANES> >& a,
     typedef word_t<typename C::b_t, C::LANES> b_word;
     const int FILLED = C::TERMS * C::WORDS, ROW_WORDS = C::TERMS / C::LANES;
     DCT_MEMORY b_word matrix[FILLED];
+    if (ultra_ram<C>::matrix) {
+        DCT_HLS(bind_storage variable = matrix type = ram_s2p impl = uram)
+    }
     DCT_MEMORY typename C::a_t row[ROW_WORDS][C::LANES];
     DCT_HLS(array_reshape variable = row complete dim = 2)
 

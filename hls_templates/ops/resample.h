@@ -5,6 +5,7 @@
 
 #include <hls_stream.h>
 
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -21,6 +22,9 @@ void resample(hls::stream<word_t<typename C::input_t, C::LANES> >& in, const R (
     DCT_MEMORY word_in lines[C::ROW_TAPS][C::COLUMN_TAPS][LINE];
     DCT_HLS(array_partition variable = lines complete dim = 1)
     DCT_HLS(array_partition variable = lines complete dim = 2)
+    if (ultra_ram<C>::lines) {
+        DCT_HLS(bind_storage variable = lines type = ram_s2p impl = uram)
+    }
 
     int known = 0;
 output_rows:

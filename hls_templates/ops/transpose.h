@@ -3,6 +3,7 @@
 
 #include <hls_stream.h>
 
+#include "storage.h"
 #include "word.h"
 
 namespace dct {
@@ -12,6 +13,9 @@ namespace dct {
 template <class C>
 void transpose(hls::stream<ap_int<C::BITS> >& in, hls::stream<ap_int<C::BITS> >& out) {
     DCT_MEMORY ap_int<C::BITS> frame[C::TOTAL];
+    if (ultra_ram<C>::frame) {
+        DCT_HLS(bind_storage variable = frame type = ram_s2p impl = uram)
+    }
 store:
     for (int i = 0; i < C::TOTAL; ++i) {
         DCT_HLS(pipeline II = 1)

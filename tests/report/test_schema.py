@@ -26,6 +26,7 @@ OPTIONAL = {
     "binds",
     "schedule_bits",
     "operand_bits",
+    "uram",
     "vendor",
 }
 WRONG = (None, True, -1, 1.5, 10**400, float("nan"), "12", "", [], {}, [[]], [1], {"a": 1}, {"a": {}})

@@ -49,7 +49,7 @@ def test_numbers_beside_each_other(report, tmp_path):
     assert found["worst setup slack, ns"] == ["-", "-", "-0.25"]
     assert found["LUT"] == [f"{hardware['lut']:,}", "34,567", "81,234"]
     assert found["BRAM36"][1:] == ["2.5", "-"]
-    assert found["URAM"] == ["-", "0", "-"]
+    assert found["URAM"] == ["0", "0", "-"]
     assert not {"cycles of latency", "worst hold slack, ns"} & set(found)  # nobody told them
     text, page = shown(report, tmp_path)
     assert re.search(r"│ LUT +│ +[\d,]+ +│ +34,567 +│ +81,234 +│", text.replace("┃", "│"))

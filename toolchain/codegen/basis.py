@@ -90,7 +90,8 @@ def basis_window(given: TensorType, window: Window, lanes: int, coding: Coding) 
         ),
         {},
         Cost(
-            banks=((slots, width * words, lanes * given.width), (kept, words, rows * lanes * _bits(column))),
+            banks=((kept, words, rows * lanes * _bits(column)),),
+            written=(("rows", slots, width * words, lanes * given.width),),
             lut=300 + rows * mux(slots, lanes * given.width) + lanes * _adders(rows, columns, 1, column, total),
         ),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -40,7 +41,8 @@ class Folding:
     unit that multiplies, where these are not those that the window or the basis stage gives. `centres` > 0 makes so
     many responses of common centres a step, and leaves private residuals to the sparse unit. A `multiplier` is made of
     DSP slices or of LUTs. `loaded` > 0 are the bits of a weight that comes at run time, into a memory, or, with
-    `streamed`, out of DDR for every group of pixels; 0 makes the weights constants.
+    `streamed`, out of DDR for every group of pixels; 0 makes the weights constants. `uram` names the memories that lie
+    in UltraRAM.
     """
 
     lanes: int = 1
@@ -56,6 +58,7 @@ class Folding:
     centres: int = 0
     loaded: int = 0
     streamed: Streams | None = None
+    uram: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ class Loops:
 
     start: int
     dims: tuple[tuple[int, int], ...]
+
+    @property
+    def count(self) -> int:
+        return math.prod(count for count, _ in self.dims)
 
     def steps(self) -> npt.NDArray[np.int64]:
         steps = np.full(1, self.start, dtype=np.int64)
@@ -118,6 +125,20 @@ class Schedule:
         return cls(words, (every(words),) * inputs, every(words))
 
 
+def sampled_steps(pattern: Pattern, every: int) -> npt.NDArray[np.int64]:
+    """`pattern_steps(pattern)[::every]`, without making the others."""
+    parts, skipped = [], 0
+    for loops in pattern:
+        index = np.arange(skipped, loops.count, every)
+        skipped = max(skipped - loops.count, 0) if not len(index) else int(index[-1]) + every - loops.count
+        steps = np.full(len(index), loops.start, dtype=np.int64)
+        for count, stride in reversed(loops.dims):
+            index, inner = np.divmod(index, count)
+            steps += inner * stride
+        parts.append(steps)
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
 def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:
     """All step numbers of a pattern."""
     parts = [loops.steps() for loops in pattern]
@@ -128,13 +149,15 @@ def pattern_steps(pattern: Pattern) -> npt.NDArray[np.int64]:
 class Cost:
     """Modelled resources of a kernel: multipliers as (count, bits, bits), memories as (words, bits).
 
-    `banks` are memories too, as (count, words, bits).
+    `banks` are memories too, as (count, words, bits), and so are `written` ones, as (name, count, words, bits): nothing
+    is in them before the kernel has written it, so that they may lie in UltraRAM.
     """
 
     multipliers: tuple[tuple[int, int, int], ...] = ()
     memories: tuple[tuple[int, int], ...] = ()
     banks: tuple[tuple[int, int, int], ...] = ()
     lut: int = 0
+    written: tuple[tuple[str, int, int, int], ...] = ()
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -142,6 +165,7 @@ class Cost:
             self.memories + other.memories,
             self.banks + other.banks,
             self.lut + other.lut,
+            self.written + other.written,
         )
 
 
@@ -221,7 +245,7 @@ class Kernel:
     """One call of a C++ kernel template. `config` becomes its config struct: integers, and types as text.
 
     `scalars` are variables of the design's loop over frames that the kernel wants to know. `decoders` read the weight
-    container, each through a pair of AXI masters.
+    container, each through a pair of AXI masters. `uram` names the written memories of `cost` that lie in UltraRAM.
     """
 
     function: str
@@ -235,6 +259,11 @@ class Kernel:
     memories: Mapping[str, KernelMemory] = field(default_factory=dict)
     scalars: tuple[str, ...] = ()
     decoders: int = 0
+    uram: tuple[str, ...] = ()
+
+    def placed(self, uram: Collection[str]) -> Kernel:
+        """With those of its written memories in UltraRAM that are named."""
+        return replace(self, uram=tuple(name for name, *_ in self.cost.written if name in uram))
 
 
 def integer_array(values: npt.ArrayLike) -> KernelArray:

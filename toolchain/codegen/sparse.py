@@ -229,18 +229,18 @@ def sparse_matrix_vector(
         arrays,
         multipliers(folding.multiplier, group, macs, value, (width, signed))
         + Cost(
-            (),
-            ((pieces.steps, macs * entry), (pieces.partials, 3 if loaded else 2)),
-            (
-                (copies, 2 * words, simd * source.type.width),
-                (copies, 2 * pieces.results, output.width),
-                (group * pe, 2 * (outputs // pe), output.width),
-            ),
+            memories=((pieces.partials, 3 if loaded else 2), *(() if loaded else ((pieces.steps, macs * entry),))),
             # Choosing an element of a word; a lane's partial sum, which is then added; a pixel's outputs.
-            copies * mux(simd, source.type.width)
+            lut=copies * mux(simd, source.type.width)
             + group * (mux(macs, output.width) + output.width)
             + pe * mux(group, output.width)
             + 200,
+            written=(
+                *((("schedule", 1, pieces.steps, macs * entry),) if loaded else ()),
+                ("vectors", copies, 2 * words, simd * source.type.width),
+                ("results", copies, 2 * pieces.results, output.width),
+                ("sums", group * pe, 2 * (outputs // pe), output.width),
+            ),
         ),
         memories,
     )

@@ -101,9 +101,9 @@ def segment_rows(given: TensorType, window: Window, pieces: Pieces, lanes: int) 
         Schedule(first + rows * row + dropped, (tuple(reads),), nest((rows, row), (emit, 1), start=first)),
         {},
         Cost(
-            banks=((banks, 2 * pieces.distance * channels // lanes, lanes * given.width),),
             # Its channel, and the piece beside it or padding.
             lut=banks * mux(lanes, given.width) + count * given.width,
+            written=(("pieces", banks, 2 * pieces.distance * channels // lanes, lanes * given.width),),
         ),
     )
 
@@ -221,15 +221,17 @@ def sparse_rows(
         },
         multipliers(folding.multiplier, pixels, macs, value, (width, signed))
         + Cost(
-            (),
-            ((plan.steps, macs * entry + folding.units.bit_length() + 1),),
-            ((macs, held, pixels * given.width), (pixels * pe, 2 * columns * (outputs // pe), output.width)),
+            memories=((plan.steps, macs * entry + folding.units.bit_length() + 1),),
             # The start of a tap's row and its address; which trees an output has, and its bias; a pixel's outputs.
-            macs * (mux(window.kernel[0], address) + address)
+            lut=macs * (mux(window.kernel[0], address) + address)
             + window.kernel[0] * 2 * address
             + pixels * (2 * folding.units + 1) * output.width
             + pe * mux(pixels, output.width)
             + 200,
+            written=(
+                ("rows", macs, held, pixels * given.width),
+                ("sums", pixels * pe, 2 * columns * (outputs // pe), output.width),
+            ),
         ),
     )
     return [source, kernel]

@@ -86,17 +86,15 @@ def streamed_matrix_vector(
         ),
         cost=multipliers(folding.multiplier, group, lanes, value, weight)
         + Cost(
-            (),
-            ((outputs, output.width),),
-            (
-                (lanes * group, words, simd * source.type.width),
-                (lanes * group * pe, lane_words, output.width),
-                (lanes, symbols, SYMBOL_BITS),
-                (2 * lanes, SECTION_WORDS, 36),
-            ),
-            lanes * DECODER_LUT
+            memories=((outputs, output.width),),
+            banks=((lanes, symbols, SYMBOL_BITS), (2 * lanes, SECTION_WORDS, 36)),
+            lut=lanes * DECODER_LUT
             + lanes * group * (mux(simd, source.type.width) + output.width)
             + pe * mux(lanes * group, output.width),
+            written=(
+                ("vectors", lanes * group, words, simd * source.type.width),
+                ("results", lanes * group * pe, lane_words, output.width),
+            ),
         ),
         memories={
             "place": KernelMemory(f"dct::packed::streamed<{symbols}>", (lanes,), is_written=True),

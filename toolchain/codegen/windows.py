@@ -105,7 +105,7 @@ def sliding_window(given: TensorType, window: Window, lanes: int, block: int, pa
         Port(windows, lanes),
         line_buffer(given, window, lanes, emitted, ((emitted, 1),)),
         {},
-        Cost(memories=((slots * width * words, lanes * given.width),), lut=300),
+        Cost(written=(("rows", 1, slots * width * words, lanes * given.width),), lut=300),
     )
 
 

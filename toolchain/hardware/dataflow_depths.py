@@ -35,7 +35,7 @@ from toolchain.hardware.resources import fifo_estimate, rank
 SMOOTHING = 32
 """A FIFO of this depth is a shift register of a LUT a bit. No less where words pile up: not all is modelled."""
 LONG, COARSE = 1 << 18, 16
-"""In streams of more words a frame only some are looked at, and depths are up to so many words more than needed."""
+"""In streams of more words a frame one of so many is looked at, and depths are up to twice that more than needed."""
 ENDLESS = 1 << 30
 ROUNDS = 4
 """At most so many times every process is looked at alone."""
@@ -128,14 +128,14 @@ class Chooser:
     def _arrivals(self, plan: Plan) -> list[Times | None]:
         return [self._written(name, {}) if name in self.network.streams else None for name in plan.process.inputs]
 
-    def _written(self, name: str, changes: Mapping[int, Lateness]) -> Times:
+    def _written(self, name: str, changes: Mapping[int, Lateness], every: int = 1) -> Times:
         position = self.writer[name]
-        writes = self.plans[position].writes
+        writes = self.plans[position].writes_of(every)
         return writes + PIPELINE + changes.get(position, self.schedule[position]).at(writes)
 
-    def _read(self, name: str, changes: Mapping[int, Lateness]) -> Times:
+    def _read(self, name: str, changes: Mapping[int, Lateness], every: int = 1) -> Times:
         position = self.reader[name]
-        reads = self.plans[position].reads_of(name)
+        reads = self.plans[position].reads_of(name, every)
         return reads + changes.get(position, self.schedule[position]).at(reads)
 
     def _reconsider(self, position: int, late: bool) -> bool:
@@ -167,22 +167,25 @@ class Chooser:
         return total
 
     def _occupancy(self, name: str, changes: Mapping[int, Lateness]) -> int:
-        written, read = self._written(name, changes), self._read(name, changes)
-        return occupancy(written, read, self.interval, COARSE if len(written) > LONG else 1)
+        words = sum(loops.count for loops in self.plans[self.writer[name]].process.kernel.schedule.writes)
+        every = COARSE if words > LONG else 1
+        written, read = self._written(name, changes, every), self._read(name, changes, every)
+        return occupancy(written, read, self.interval, words, every)
 
 
-def occupancy(written: Times, read: Times, interval: int, every: int = 1) -> int:
-    """The most words in a FIFO when word k of each frame is written and read at these cycles, `interval` a frame.
+def occupancy(written: Times, read: Times, interval: int, words: int, every: int = 1) -> int:
+    """The most words in a FIFO through which so many go in a frame of `interval` cycles.
 
-    A word written while another is read does not take its place yet. Looking at `every` so many words only, it may say
-    up to `every` - 1 more.
+    Words 0, `every`, 2 `every` ... are written and read at these cycles. A word written while another is read does not
+    take its place yet. It may say up to 2 (`every` - 1) more.
     """
     if not len(written):
         return 0
-    last = written[::every] - 1  # reads up to here have made room
+    last = written - 1  # reads up to here have made room
     frames = np.minimum((last - read[0]) // interval, 0)
-    gone = frames * len(read) + np.searchsorted(read, last - frames * interval, side="right")
-    return int((np.minimum(np.arange(len(last)) * every + every, len(written)) - gone).max())
+    known = np.searchsorted(read, last - frames * interval, side="right")
+    gone = frames * words + np.where(known > 0, (known - 1) * every + 1, 0)
+    return int((np.minimum(np.arange(len(last)) * every + every, words) - gone).max())
 
 
 def least_closure(weights: Mapping[int, float], needs: list[tuple[int, int]]) -> list[int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from toolchain.codegen.kernel import Pattern, pattern_steps
+from toolchain.codegen.kernel import Pattern, pattern_steps, sampled_steps
 from toolchain.hardware.network import Network, Process
 
 PIPELINE = 8
@@ -38,18 +38,25 @@ class Plan:
         """The steps that read the input at `position`."""
         return self._made(position, self.process.kernel.schedule.reads[position])
 
-    def reads_of(self, stream: str) -> Times:
-        """The steps that read `stream`."""
-        return self.reads(self.process.inputs.index(stream))
+    def reads_of(self, stream: str, every: int = 1) -> Times:
+        """The steps that read `stream`, or every so manieth of them."""
+        position = self.process.inputs.index(stream)
+        return self._made(position, self.process.kernel.schedule.reads[position], every)
 
     @property
     def writes(self) -> Times:
         """The steps that write to every output."""
         return self._made(-1, self.process.kernel.schedule.writes)
 
-    def _made(self, key: int, pattern: Pattern) -> Times:
+    def writes_of(self, every: int) -> Times:
+        """Every so manieth of the steps that write."""
+        return self._made(-1, self.process.kernel.schedule.writes, every)
+
+    def _made(self, key: int, pattern: Pattern, every: int = 1) -> Times:
         if key in self._kept:
-            return self._kept[key]
+            return self._kept[key][::every]
+        if every > 1:
+            return sampled_steps(pattern, every)
         steps = pattern_steps(pattern)
         if self._keep:
             self._kept[key] = steps

@@ -7,6 +7,7 @@ Bisection over the step counts that occur finds the smallest for which the foldi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,8 +16,9 @@ from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
 from toolchain.hardware.foldings import all_foldings, divisors
 from toolchain.hardware.network import WORD_BITS, lane_bits
-from toolchain.hardware.resources import Estimate, kernel_estimate, rank
-from toolchain.hardware.solver import Option, solve
+from toolchain.hardware.resources import Estimate, amounts, kernel_estimate, limits, rank
+from toolchain.hardware.solver import Option, Table, solve
+from toolchain.hardware.ultra_ram import placements
 from toolchain.ir import Graph, Node, TensorType
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
@@ -32,11 +34,12 @@ def options(
     execute: Execute = "auto",
     loaded: int = 0,
     streams: Streams | None = None,
+    has_uram: bool = False,
 ) -> list[Option]:
     """All foldings of a node that the limits on words and unrolling allow, cheapest hardware first.
 
     A layer whose `pe` or `simd` is forced has the dense engine; its own `execute` wins over the network's. `loaded` and
-    `streams` are those of `all_foldings`.
+    `streams` are those of `all_foldings`. Where the part `has_uram`, each also with memories in it.
     """
     types = tuple(t for t in graph.input_types(node) if isinstance(t, TensorType))
     output = graph.types[node.name]
@@ -46,9 +49,9 @@ def options(
     streams = None if forced else streams
     # Remembered, for a design may be folded several times.
     known: dict[Any, list[Option]] = node.operator.__dict__.setdefault("_options", {})
-    key = (types, output, layer.simd, layer.pe, execute, loaded, streams)
+    key = (types, output, layer.simd, layer.pe, execute, loaded, streams, has_uram)
     if key not in known:
-        known[key] = _options(node, types, output, layer, execute, loaded, streams)
+        known[key] = _options(node, types, output, layer, execute, loaded, streams, has_uram)
     return known[key]
 
 
@@ -60,6 +63,7 @@ def _options(
     execute: Execute,
     loaded: int,
     streams: Streams | None,
+    has_uram: bool,
 ) -> list[Option]:
     forced = layer.simd is not None or layer.pe is not None
     found = []
@@ -79,10 +83,13 @@ def _options(
             raise
         if any(port.bits > WORD_BITS for kernel in kernels for port in (*kernel.inputs, kernel.output)):
             continue
+        steps = max(kernel.schedule.steps for kernel in kernels)
         cost = sum((kernel_estimate(kernel) for kernel in kernels), Estimate())
-        found.append(Option(folding, max(kernel.schedule.steps for kernel in kernels), cost))
+        found.append(Option(folding, steps, cost))
+        if has_uram:
+            found += [Option(replace(folding, uram=uram), steps, cost + more) for uram, more in placements(kernels)]
     if not found and execute == "frequency":
-        return _options(node, types, output, layer, "spatial", loaded, streams)
+        return _options(node, types, output, layer, "spatial", loaded, streams, has_uram)
     if not found:
         dense = (f for f in all_foldings(node, types, output, execute, loaded) if f.engine == "dense")
         legal = sorted({f.simd or f.lanes for f in dense})
@@ -99,10 +106,11 @@ def fold(
     interval: int = 0,
     reserved: Estimate = Estimate(),
     streams: Mapping[str, Streams] = MappingProxyType({}),
+    fifos: Table = MappingProxyType({}),
 ) -> dict[str, Folding]:
     """A folding for every node but reshapes. `interval` > 0 asks for no more than that many cycles a frame, cheaply.
 
-    The weights of the nodes in `streams` may be streamed.
+    The weights of the nodes in `streams` may be streamed. `fifos` are the options of FIFOs that are not in `reserved`.
 
     `reserved` is what the rest of the design takes of the part: FIFOs, forks, the bus. When nothing fits, the smallest
     design is returned; the caller's estimate shows what binds.
@@ -124,21 +132,29 @@ def fold(
             configuration.execute,
             bits if is_loaded or node.name in streams else 0,
             streams.get(node.name),
+            resources.uram > 0,
         )
         for node in nodes
     }
-    target, chosen = solve(table, resources, reserved, interval)
-    picked = {name: option.folding for name, option in chosen.items()}
-    return _matched(graph, picked, table, target)
+    target, found = solve({**table, **fifos}, resources, reserved, interval)
+    total = sum((option.cost for option in found.values()), reserved)
+    chosen = {name: found[name] for name in table}
+    return _matched(graph, chosen, table, target, total, limits(resources))
 
 
 def _matched(
-    graph: Graph, foldings: dict[str, Folding], table: Mapping[str, list[Option]], target: int
+    graph: Graph,
+    chosen: Mapping[str, Option],
+    table: Mapping[str, list[Option]],
+    target: int,
+    total: Estimate,
+    room: Mapping[str, float],
 ) -> dict[str, Folding]:
     """Lets simple nodes take the lanes of the node before them where that is legal, so that nothing is repacked.
 
-    Not for more multipliers: the solver found room for those that it chose.
+    Not for more multipliers, nor where `total`, what the design takes, would become more than there is `room` for.
     """
+    foldings = {name: option.folding for name, option in chosen.items()}
     result: dict[str, Folding] = {}
     lanes_out: dict[str, int] = {}
     for node in graph.nodes:
@@ -154,13 +170,20 @@ def _matched(
             continue
         folding = foldings[node.name]
         if not isinstance(node.operator, Conv | Gemm):
-            most = next(o.cost.dsp for o in table[node.name] if o.folding == folding)
-            legal = (o for o in table[node.name] if o.steps <= target and o.cost.dsp <= most)
-            same = [o for o in legal if o.folding.lanes == before]
-            folding = same[0].folding if same else folding
+            mine = chosen[node.name]
+            legal = (o for o in table[node.name] if o.steps <= target and o.cost.dsp <= mine.cost.dsp)
+            same = [o for o in legal if o.folding.lanes == before and o.folding.uram == folding.uram]
+            if same and _fits(total + same[0].cost - mine.cost, total, room):
+                total += same[0].cost - mine.cost
+                folding = same[0].folding
         result[node.name] = folding
         lanes_out[node.name] = folding.pe if isinstance(node.operator, Conv | Gemm) else folding.lanes
     return result
+
+
+def _fits(new: Estimate, old: Estimate, room: Mapping[str, float]) -> bool:
+    before = amounts(old)
+    return all(used <= max(room[name], before[name]) for name, used in amounts(new).items())
 
 
 def _input_lanes(graph: Graph, node: Node, foldings: Mapping[str, Folding], target: int) -> int:

@@ -21,11 +21,12 @@ TERMINAL_DIMENSIONS = 5
 
 @dataclass(frozen=True)
 class Stream:
-    """A FIFO. `depth` is chosen by the dataflow simulation."""
+    """A FIFO. `depth` is chosen by the dataflow simulation, and then whether it lies in UltraRAM."""
 
     name: str
     port: Port
     depth: int = 2
+    in_uram: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class _Builder:
     def _node(self, node: Node) -> None:
         types = tuple(self._type(name) for name in node.inputs)
         folding = self.foldings[node.name]
-        chain = node.operator.kernels(types, self._type(node.name), folding)
+        chain = [k.placed(folding.uram) for k in node.operator.kernels(types, self._type(node.name), folding)]
         first = chain[0]
         streams = tuple(self._take(name, port, node) for name, port in zip(node.inputs, first.inputs, strict=True))
         for position, kernel in enumerate(chain):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from toolchain.codegen.kernel import DSP_PORTS, NARROW, Cost, Kernel, lut_multiplier
@@ -13,6 +14,8 @@ DSP_SHARE, BRAM_SHARE, LUT_SHARE = 0.9, 0.9, 0.8
 """How much of the part a design may take; the rest is routing and the processing system's interconnect."""
 MASTERS = 32
 """Of an accelerator: a SmartConnect joins 16 to a port of the memory (AMD PG247), and there are four ports or banks."""
+URAM_WORDS, URAM_BITS = 4096, 72
+"""Of an UltraRAM block, 288 Kib with two ports (AMD UG573)."""
 LUTRAM_WORDS = 64
 """Memories up to this depth are built from LUTs."""
 PROCESS_LUT = 120
@@ -27,13 +30,14 @@ LOADER_UNIT_LUT = 300
 
 @dataclass(frozen=True)
 class Estimate:
-    """DSP slices, BRAM36 blocks (halves are BRAM18), LUTs, flip-flops, and AXI masters."""
+    """DSP slices, BRAM36 blocks (halves are BRAM18), LUTs, flip-flops, AXI masters, and UltraRAM blocks."""
 
     dsp: int = 0
     bram36: float = 0
     lut: int = 0
     ff: int = 0
     masters: int = 0
+    uram: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
@@ -42,6 +46,17 @@ class Estimate:
             self.lut + other.lut,
             self.ff + other.ff,
             self.masters + other.masters,
+            self.uram + other.uram,
+        )
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return Estimate(
+            self.dsp - other.dsp,
+            self.bram36 - other.bram36,
+            self.lut - other.lut,
+            self.ff - other.ff,
+            self.masters - other.masters,
+            self.uram - other.uram,
         )
 
 
@@ -52,12 +67,19 @@ def limits(resources: Resources) -> dict[str, float]:
         "bram36": BRAM_SHARE * resources.bram36,
         "lut": LUT_SHARE * resources.lut,
         "masters": MASTERS,
+        "uram": BRAM_SHARE * resources.uram,
     }
 
 
 def amounts(cost: Estimate) -> dict[str, float]:
     """What a design takes of each resource that `limits` names."""
-    return {"dsp": cost.dsp, "bram36": cost.bram36, "lut": cost.lut, "masters": cost.masters}
+    return {
+        "dsp": cost.dsp,
+        "bram36": cost.bram36,
+        "lut": cost.lut,
+        "masters": cost.masters,
+        "uram": cost.uram,
+    }
 
 
 def exceeded(total: Estimate, resources: Resources) -> dict[str, tuple[float, float]]:
@@ -67,8 +89,11 @@ def exceeded(total: Estimate, resources: Resources) -> dict[str, tuple[float, fl
 
 
 def rank(cost: Estimate) -> float:
-    """One number for unlike resources; a DSP slice of current parts comes with about 130 LUTs, a BRAM36 with 300."""
-    return cost.dsp * 130 + cost.bram36 * 300 + cost.lut
+    """One number for unlike resources: a DSP slice of current parts comes with about 130 LUTs, a BRAM36 with 300.
+
+    An UltraRAM has the bits of eight BRAM36.
+    """
+    return cost.dsp * 130 + cost.bram36 * 300 + cost.lut + cost.uram * 2400
 
 
 def excess(total: Estimate, resources: Resources) -> Estimate:
@@ -100,8 +125,13 @@ def memory(words: int, bits: int) -> Estimate:
     return Estimate(bram36=halves / 2)
 
 
-def cost_of(cost: Cost) -> Estimate:
-    """What a kernel's multipliers and memories take."""
+def ultra_memory(words: int, bits: int) -> Estimate:
+    """The same in UltraRAM. Versal's blocks can also be narrower and deeper, which is not used."""
+    return Estimate(uram=-(-words // URAM_WORDS) * -(-bits // URAM_BITS))
+
+
+def cost_of(cost: Cost, uram: Collection[str] = ()) -> Estimate:
+    """What a kernel's multipliers and memories take, with the written ones that are named in UltraRAM."""
     total = Estimate(lut=cost.lut)
     for count, a, b in cost.multipliers:
         one = multiplier(a, b)
@@ -109,21 +139,24 @@ def cost_of(cost: Cost) -> Estimate:
     for count, words, bits in (*((1, *one) for one in cost.memories), *cost.banks):
         one = memory(words, bits)
         total += Estimate(0, one.bram36 * count, one.lut * count)
+    for name, count, words, bits in cost.written:
+        one = ultra_memory(words, bits) if name in uram else memory(words, bits)
+        total += Estimate(0, one.bram36 * count, one.lut * count, uram=one.uram * count)
     return total
 
 
 def kernel_estimate(kernel: Kernel) -> Estimate:
     """A kernel with its control logic."""
-    total = cost_of(kernel.cost) + Estimate(lut=PROCESS_LUT)
+    total = cost_of(kernel.cost, kernel.uram) + Estimate(lut=PROCESS_LUT)
     registers = kernel.output.bits + sum(port.bits for port in kernel.inputs)
     return total + Estimate(ff=total.lut + 2 * registers, masters=2 * kernel.decoders)
 
 
-def fifo_estimate(depth: int, bits: int) -> Estimate:
+def fifo_estimate(depth: int, bits: int, in_uram: bool = False) -> Estimate:
     """A FIFO; depth 2 is two registers."""
     if depth <= 2:
         return Estimate(lut=20, ff=2 * bits)
-    return memory(depth, bits) + Estimate(lut=40, ff=40)
+    return (ultra_memory(depth, bits) if in_uram else memory(depth, bits)) + Estimate(lut=40, ff=40)
 
 
 def connections_estimate(network: Network) -> Estimate:
@@ -133,7 +166,7 @@ def connections_estimate(network: Network) -> Estimate:
         if process.is_connection:
             total += kernel_estimate(process.kernel)
     for stream in network.streams.values():
-        total += fifo_estimate(stream.depth, stream.port.bits)
+        total += fifo_estimate(stream.depth, stream.port.bits, stream.in_uram)
     return total + loader_estimate(network)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from toolchain.codegen.kernel import Folding
 from toolchain.hardware.board import Resources
@@ -13,6 +15,8 @@ EFFORT = 20.0
 """CP-SAT's deterministic time for one answer, about seconds."""
 SHARES = 10**7
 """Parts that a budget has in the objective."""
+NEVER = 2**63 - 1
+"""Later than any target."""
 PARTS, MOST_OVER, OUTWEIGHS = 1000, 10**9, 10**5
 """Of a budget, where the largest share counts; its bound; and how much more that counts than all shares together."""
 
@@ -33,39 +37,57 @@ def solve(table: Table, resources: Resources, reserved: Estimate, least: int = 0
     """The smallest cycles a frame that fit, not below `least`, and the options that do it with the least of the part.
 
     `reserved` is taken by the rest of the design. Where nothing fits, the options that come nearest: the resource of
-    which most is missing, as a share of its budget, is missing as little as can be.
+    which most is missing, as a share of its budget, is missing as little as can be. Memories lie in UltraRAM only
+    where block RAM does not do.
     """
     floor = max((min(option.steps for option in choices) for choices in table.values()), default=1)
+    plain = {name: _Choices(o for o in few if not o.cost.uram) for name, few in table.items()}
+    tables = [plain]
+    if any(o.cost.uram for few in table.values() for o in few):
+        tables.append({name: _Choices(few) for name, few in table.items()})
     found = {option.steps for choices in table.values() for option in choices if option.steps >= floor}
     targets = sorted({max(steps, least) for steps in found} | {max(floor, least)})
     low, high = 0, len(targets) - 1
     while low < high:
         middle = (low + high) // 2
-        if _choose(_within(table, targets[middle]), resources, reserved, is_any=True):
+        if any(_choose(few, resources, reserved, is_any=True) for few in _within(tables, targets[middle])):
             high = middle
         else:
             low = middle + 1
-    choices = _within(table, targets[low])
-    best = _choose(choices, resources, reserved) or _choose(choices, resources, reserved, is_over=True)
+    for choices in _within(tables, targets[low]):
+        best = _choose(choices, resources, reserved)
+        if best:
+            break
+    else:
+        best = _choose(choices, resources, reserved, is_over=True)
     return targets[low], best or {name: min(few, key=lambda o: rank(o.cost)) for name, few in choices.items()}
 
 
-def _within(table: Table, target: int) -> dict[str, list[Option]]:
-    """Each node's options that are fast enough, without those that another one beats in every resource."""
-    return {name: _undominated(o for o in choices if o.steps <= target) for name, choices in table.items()}
+class _Choices:
+    """A node's options, and below which target each is worth a look: then another one that takes no more is in time."""
+
+    def __init__(self, options: Iterable[Option]) -> None:
+        def taken(option: Option) -> tuple[float, ...]:
+            cost = option.cost
+            return cost.dsp, cost.bram36, cost.lut, cost.uram, cost.masters
+
+        self.options = sorted(options, key=lambda o: (*taken(o)[:4], o.steps))
+        costs = np.array([taken(o) for o in self.options], dtype=np.float64).reshape(-1, 5)
+        self.steps = np.array([o.steps for o in self.options], dtype=np.int64)
+        self.until = np.full(len(self.options), NEVER)
+        for k in range(1, len(self.options)):
+            beats = (costs[:k] <= costs[k]).all(axis=1)
+            self.until[k] = self.steps[:k][beats].min(initial=NEVER)
+
+    def within(self, target: int) -> list[Option]:
+        """Those that are fast enough, without those that another one beats in every resource."""
+        return [self.options[k] for k in np.flatnonzero((self.steps <= target) & (target < self.until))]
 
 
-def _undominated(options: Iterable[Option]) -> list[Option]:
-    kept: list[Option] = []
-    for option in sorted(options, key=lambda o: (o.cost.dsp, o.cost.bram36, o.cost.lut, o.steps)):
-        if not any(
-            k.cost.bram36 <= option.cost.bram36
-            and k.cost.lut <= option.cost.lut
-            and k.cost.masters <= option.cost.masters
-            for k in kept
-        ):
-            kept.append(option)
-    return kept
+def _within(tables: Iterable[Mapping[str, _Choices]], target: int) -> Iterator[dict[str, list[Option]]]:
+    """What each node may take, first without UltraRAM, then, where there are such options, with it."""
+    for table in tables:
+        yield {name: choices.within(target) for name, choices in table.items()}
 
 
 def _share(cost: Estimate, resources: Resources) -> int:
@@ -95,6 +117,8 @@ def _choose(
         "lut": (lambda cost: cost.lut, int(room["lut"]) - reserved.lut),
         "masters": (lambda cost: cost.masters, int(room["masters"])),
     }
+    if resources.uram:
+        columns["uram"] = (lambda cost: cost.uram, int(room["uram"]) - reserved.uram)
     least = {k: sum(min(of(o.cost) for o in few) for few in table.values()) for k, (of, _) in columns.items()}
     if not is_over and any(least[k] > limit for k, (_, limit) in columns.items()):
         return None

@@ -76,7 +76,11 @@ class MatrixProduct(Operator):
             ),
             (Loops(filled + row_words + terms - 1, ((heads, steps), (rows, each), (words, terms))),),
         )
-        cost = Cost(((lanes, a.width, b.width),), ((filled, lanes * b.width), (row_words, lanes * a.width)))
+        cost = Cost(
+            ((lanes, a.width, b.width),),
+            ((row_words, lanes * a.width),),
+            written=(("matrix", 1, filled, lanes * b.width),),
+        )
         ports = (Port(a, lanes), Port(b, lanes))
         return [
             Kernel("matrix_product", "ops/matrix_product.h", config, ports, Port(output, lanes), schedule, cost=cost)

@@ -143,9 +143,10 @@ class Resample(Operator):
             "row_weights": integer_array(self.row_weights.array.ravel()),
             "column_weights": integer_array(self.column_weights.array.ravel()),
         }
-        cost = Cost(banks=((taps * self.column_weights.shape[1], line, given.width * lanes),), lut=200)
+        copies = taps * self.column_weights.shape[1]
+        cost = Cost(written=(("lines", copies, line, given.width * lanes),), lut=200)
         if not self.copies:
-            inner = taps * self.column_weights.shape[1] * lanes
+            inner = copies * lanes
             cost += Cost(((inner, given.width, bits[1]), (taps * lanes, given.width + bits[1], bits[0])))
         port, schedule = Port(given, lanes), Schedule(step, (tuple(reads),), tuple(writes))
         return [Kernel("resample", "ops/resample.h", config, (port,), Port(output, lanes), schedule, arrays, cost)]

@@ -63,7 +63,7 @@ class Transpose(Operator):
         config |= {f"STRIDE_{k}": stride for k, stride in enumerate([0] * missing + strides)}
         config |= {"TOTAL": given.size, "BITS": given.width}
         schedule = Schedule(2 * given.size, (every(given.size),), every(given.size, start=given.size))
-        cost = Cost(memories=((given.size, given.width),))
+        cost = Cost(written=(("frame", 1, given.size, given.width),))
         return [Kernel("transpose", "ops/transpose.h", config, (Port(given, 1),), Port(output, 1), schedule, cost=cost)]
 
     @classmethod

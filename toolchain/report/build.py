@@ -126,7 +126,7 @@ def _layer(
         for name in process.outputs:
             if name in design.network.streams:
                 stream = design.network.streams[name]
-                cost += fifo_estimate(stream.depth, stream.port.bits)
+                cost += fifo_estimate(stream.depth, stream.port.bits, stream.in_uram)
     weights = _weights(node)
     entry = {
         "name": node.name,
@@ -145,6 +145,7 @@ def _layer(
         "dsp": cost.dsp,
         "bram36": cost.bram36,
         "lut": cost.lut,
+        "uram": cost.uram,
         "pe": 1,
         "simd": 1,
         "saturations": sum(lowered.saturations.get(name, 0) for name in {*sums, *narrowing}),
@@ -224,6 +225,7 @@ def _hardware(design: Design, stored: StoredProgram, wanted: int) -> dict[str, A
         "bram36": total.bram36,
         "lut": total.lut,
         "ff": total.ff,
+        "uram": total.uram,
         "fits": not over,
         "interval_wanted": wanted or None,
         "exceeded": {name: {"used": used, "limit": limit} for name, (used, limit) in over.items()},

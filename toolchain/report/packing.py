@@ -89,8 +89,9 @@ def engine_entry(processes: Iterable[Process]) -> dict[str, Any]:
     for process in processes:
         config = process.kernel.config
         if process.kernel.function in SPARSE:
-            (words, bits), *_ = process.kernel.cost.memories
-            copies, held, width = process.kernel.cost.banks[0]
+            written = {name: (count, words, bits) for name, count, words, bits in process.kernel.cost.written}
+            held = written["rows" if "UNITS" in config else "vectors"]
+            schedule = [*process.kernel.cost.memories, written.get("schedule", (0, 0, 0))]
             return {
                 "execution": "frequency" if config.get("FREQUENCY") else "spatial",
                 "unit": unit,
@@ -99,18 +100,18 @@ def engine_entry(processes: Iterable[Process]) -> dict[str, Any]:
                 "copies": "rows" if "UNITS" in config else "vectors",
                 "nonzeros": config["NONZEROS"],
                 "binds": _binding(process),
-                "schedule_bits": words * bits + sum(w * b for w, b in process.kernel.cost.memories[1:]),
-                "operand_bits": copies * held * width,
+                "schedule_bits": sum(math.prod(sizes) for sizes in schedule),
+                "operand_bits": math.prod(held),
             }
         if process.kernel.function == "streamed_matrix_vector":
-            copies, held, width = process.kernel.cost.banks[0]
+            vectors = next(sizes for name, *sizes in process.kernel.cost.written if name == "vectors")
             return {
                 "execution": "frequency" if config["FREQUENCY"] else "spatial",
                 "unit": "streamed",
                 "lanes": config["LANES"],
                 "pixels": config["GROUP_PIXELS"],
                 "nonzeros": config["NONZEROS"],
-                "operand_bits": copies * held * width,
+                "operand_bits": math.prod(vectors),
             }
         if process.kernel.function in ("matrix_vector", "depthwise"):
             return {"execution": "spatial", "unit": "dense"}

@@ -56,6 +56,7 @@ class _Hardware(_Part):
     bram36: Amount
     lut: Count
     ff: Amount
+    uram: Count = 0
     fits: bool
     interval_wanted: Annotated[Count, Field(gt=0)] | None
     exceeded: dict[Text, _Excess]
@@ -133,6 +134,7 @@ class _Layer(_Part):
     dsp: Amount
     bram36: Amount
     lut: Amount
+    uram: Count = 0
     pe: Count
     simd: Count
     capacity: _Capacity = _Capacity(nonzeros=0, weight_bits=0)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from toolchain.errors import printable
-from toolchain.hardware.board import Board, Memory, Processor, board_names, load_board
-from toolchain.hardware.resources import Estimate, exceeded, rank
+from toolchain.hardware.board import Board, Memory, Processor, Resources, board_names, load_board
+from toolchain.hardware.resources import Estimate, exceeded, limits, rank
 from toolchain.report.pictures import byte_count
 from toolchain.report.vendor import TITLE, vendor_table
 
@@ -27,6 +27,7 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
     out.print(
         f"{report['board']}, modelled: {hardware['interval_cycles']} cycles a frame = {per_second:.0f} frames/s at "
         f"{hardware['clock_mhz']:g} MHz, {hardware['dsp']} DSP, {hardware['bram36']:g} BRAM36, {hardware['lut']} LUT"
+        f"{f', {uram} URAM' if (uram := hardware.get('uram')) else ''}"
     )
     wanted = hardware.get("interval_wanted")
     if wanted and hardware["interval_cycles"] > wanted:
@@ -50,9 +51,14 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
 def smallest_board(hardware: dict[str, Any]) -> str | None:
     """The board with the fewest resources that has room for a design of report.json, None where none has."""
     masters = hardware["exceeded"].get("masters", {}).get("used", 0)  # of which every board has as many
-    total = Estimate(hardware["dsp"], hardware["bram36"], hardware["lut"], masters=masters)
-    known = [load_board(name) for name in board_names()]
-    enough = [board for board in known if not exceeded(total, board.resources)]
+    uram = hardware.get("uram", 0)
+
+    def has_room(resources: Resources) -> bool:
+        left = max(uram - limits(resources)["uram"], 0)  # what does not fit UltraRAM fits eight times as many BRAM36
+        bram36 = hardware["bram36"] + 8 * left
+        return not exceeded(Estimate(hardware["dsp"], bram36, hardware["lut"], masters=masters), resources)
+
+    enough = [board for board in map(load_board, board_names()) if has_room(board.resources)]
     sizes = {one.name: rank(Estimate(one.resources.dsp, one.resources.bram36, one.resources.lut)) for one in enough}
     return min(sizes, key=lambda name: sizes[name], default=None)
 
@@ -73,6 +79,8 @@ def report_tables(report: dict[str, Any], out: Console) -> None:
         "DSP, BRAM36, LUT, FF (modelled)": ", ".join(f"{hardware[key]:g}" for key in ("dsp", "bram36", "lut", "ff")),
         "fits": "yes" if hardware["fits"] else "no",
     }
+    if hardware.get("uram"):
+        rows["URAM (modelled)"] = hardware["uram"]
     if traffic := hardware.get("weight_traffic_bytes"):
         rate = traffic * hardware["clock_mhz"] / hardware["interval_cycles"]
         rows["weights from DDR (modelled)"] = f"{traffic} bytes a frame, {rate:.0f} MB/s"
