@@ -1,5 +1,6 @@
 """Compiles C++ against the vendor's real arbitrary-precision headers and runs it."""
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -7,6 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+WIDEST = "#define AP_INT_MAX_W 4096\n#include <ap_int.h>\n"
+"""How hls_templates/word.h includes it; test_headers.py compares them."""
 
 
 def ap_types_path() -> Path:
@@ -17,6 +21,27 @@ def ap_types_path() -> Path:
         if (path / "ap_fixed.h").is_file():
             return path
     raise FileNotFoundError("hls4ml, whose wheel holds the ap_types headers, is not installed: pip install hls4ml")
+
+
+def precompiled(folder: Path, standard: str = "c++20") -> tuple[str, ...]:
+    """Flags for a translation unit that is not optimized and begins with the vendor's ap_int.h, as word.h includes it.
+
+    The header is compiled once into `folder`, whichever process comes first. Where g++ cannot use the result it
+    reads the header's text, which lies beside it.
+    """
+    header = folder / f"ap_int_{standard}.h"
+    compiled = header.with_name(f"{header.name}.gch")
+    flags = ("-O0", f"-std={standard}")
+    with (folder / f"{header.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not compiled.exists():
+            header.write_text(WIDEST)
+            unfinished = f"{compiled}.part"
+            command = ["g++", *flags, "-isystem", str(ap_types_path()), "-x", "c++-header", str(header)]
+            if shutil.which("g++"):
+                _run([*command, "-o", unfinished], b"", 600, "errors")
+                Path(unfinished).rename(compiled)
+    return *flags, "-include", str(header)
 
 
 def compile_and_run(
