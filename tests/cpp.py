@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,22 +27,30 @@ def ap_types_path() -> Path:
 def precompiled(folder: Path, standard: str = "c++20") -> tuple[str, ...]:
     """Flags for a translation unit that is not optimized and begins with the vendor's ap_int.h, as word.h includes it.
 
-    The header is compiled once into `folder`, whichever process comes first. Where g++ cannot use the result it
-    reads the header's text, which lies beside it.
+    Raises AssertionError where it does not compile. Without g++ whoever uses the flags says so.
     """
     header = folder / f"ap_int_{standard}.h"
-    compiled = header.with_name(f"{header.name}.gch")
     flags = ("-O0", f"-std={standard}")
-    with (folder / f"{header.name}.lock").open("w") as lock:
+    command = ["g++", *flags, "-isystem", str(ap_types_path())]
+    if shutil.which("g++"):
+        compile_once(header, WIDEST, lambda arguments: _run([*command, *arguments], b"", 600, "errors"))
+    return *flags, "-include", str(header)
+
+
+def compile_once(header: Path, text: str, run: Callable[[list[str]], object]) -> None:
+    """Writes a header and compiles it, in whichever process or thread comes first; the others wait for it.
+
+    g++ takes what lies beside a header in place of its text where its own flags are those of `run`, which gets the
+    arguments that name the files.
+    """
+    compiled = header.with_name(f"{header.name}.gch")
+    with header.with_name(f"{header.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not compiled.exists():
-            header.write_text(WIDEST)
-            unfinished = f"{compiled}.part"
-            command = ["g++", *flags, "-isystem", str(ap_types_path()), "-x", "c++-header", str(header)]
-            if shutil.which("g++"):
-                _run([*command, "-o", unfinished], b"", 600, "errors")
-                Path(unfinished).rename(compiled)
-    return *flags, "-include", str(header)
+            header.write_text(text)
+            unfinished = header.with_name(f"{header.name}.part")
+            run(["-x", "c++-header", str(header), "-o", str(unfinished)])
+            unfinished.rename(compiled)
 
 
 def compile_and_run(
