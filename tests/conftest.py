@@ -6,6 +6,7 @@ installation step that got lost. Tests of things that CI leaves out on purpose a
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,10 @@ from tests.cpp import precompiled
 # The same examples in every run, so that a failure can be repeated; no deadline, since machines are shared.
 settings.register_profile("toolchain", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("toolchain")
+
+# A run in the background ignores Ctrl-C, and so would the programs that tests start and interrupt: they never ended.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
