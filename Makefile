@@ -90,7 +90,7 @@ demo: compiler $(VENV)/.core ## the main job on handwritten digits (core only, n
 
 test: tools check ## lint, types, formatting, then all tests
 	@echo "==> pytest, $(JOBS) processes"
-	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST)
 
 # --- for developers ---------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,39 @@ installation step that got lost. Tests of things that CI leaves out on purpose a
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
+from tests.cpp import precompiled
+
 # The same examples in every run, so that a failure can be repeated; no deadline, since machines are shared.
 settings.register_profile("toolchain", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("toolchain")
+
+# A run in the background ignores Ctrl-C, and so would the programs that tests start and interrupt: they never ended.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """One folder for all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def quick_cxxflags(shared_folder):
+    """CXXFLAGS for generated projects: not optimized, since small designs compile longer than they run."""
+    return " ".join(precompiled(shared_folder))
+
+
+@pytest.fixture
+def quick(quick_cxxflags, monkeypatch):
+    """The C simulations of this test are built with `quick_cxxflags`."""
+    monkeypatch.setenv("CXXFLAGS", quick_cxxflags)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,15 +25,15 @@ def container_of(graph) -> bytes:
     return store_program(graph, shared=False).weights
 
 
-def build_bench(hls, folder):
+def build_bench(hls, folder, cxxflags):
     """The test bench of a project and the objects it was linked from; returns their folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXXFLAGS", "-O0")
+        patch.setenv("CXXFLAGS", cxxflags)
         csim._build(hls, folder)
     return folder
 
 
-def run_driver(source, hls, built, containers, graph, arrays, folder) -> str:
+def run_driver(source, hls, built, containers, graph, arrays, folder, cxxflags) -> str:
     """What a C++ program says that drives the accelerator: it gets inputs, outputs and a file of each container."""
     files = []
     for code, content in containers.items():
@@ -43,7 +43,7 @@ def run_driver(source, hls, built, containers, graph, arrays, folder) -> str:
     (folder / "in.dat").write_text(decimal_rows(list(inputs.values())))
     (folder / "out.dat").write_text(decimal_rows(list(outputs.values())))
     (folder / "driver.cpp").write_text(source)
-    flags = ["-std=c++20", "-O0", "-w", f"-I{hls}", f"-I{hls}/sim", f"-I{hls}/src", f"-I{hls}/src/kernels"]
+    flags = [*cxxflags.split(), "-w", f"-I{hls}", f"-I{hls}/sim", f"-I{hls}/src", f"-I{hls}/src/kernels"]
     command = ["g++", *flags, "-isystem", csim.ap_types(), folder / "driver.cpp", built / "accelerator.o"]
     done = subprocess.run([*command, "-o", folder / "driver"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:2000]

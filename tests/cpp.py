@@ -1,12 +1,17 @@
 """Compiles C++ against the vendor's real arbitrary-precision headers and runs it."""
 
+import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+WIDEST = "#define AP_INT_MAX_W 4096\n#include <ap_int.h>\n"
+"""How hls_templates/word.h includes it; test_headers.py compares them."""
 
 
 def ap_types_path() -> Path:
@@ -17,6 +22,35 @@ def ap_types_path() -> Path:
         if (path / "ap_fixed.h").is_file():
             return path
     raise FileNotFoundError("hls4ml, whose wheel holds the ap_types headers, is not installed: pip install hls4ml")
+
+
+def precompiled(folder: Path, standard: str = "c++20") -> tuple[str, ...]:
+    """Flags for a translation unit that is not optimized and begins with the vendor's ap_int.h, as word.h includes it.
+
+    Raises AssertionError where it does not compile. Without g++ whoever uses the flags says so.
+    """
+    header = folder / f"ap_int_{standard}.h"
+    flags = ("-O0", f"-std={standard}")
+    command = ["g++", *flags, "-isystem", str(ap_types_path())]
+    if shutil.which("g++"):
+        compile_once(header, WIDEST, lambda arguments: _run([*command, *arguments], b"", 600, "errors"))
+    return *flags, "-include", str(header)
+
+
+def compile_once(header: Path, text: str, run: Callable[[list[str]], object]) -> None:
+    """Writes a header and compiles it, in whichever process or thread comes first; the others wait for it.
+
+    g++ takes what lies beside a header in place of its text where its own flags are those of `run`, which gets the
+    arguments that name the files.
+    """
+    compiled = header.with_name(f"{header.name}.gch")
+    with header.with_name(f"{header.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not compiled.exists():
+            header.write_text(text)
+            unfinished = header.with_name(f"{header.name}.part")
+            run(["-x", "c++-header", str(header), "-o", str(unfinished)])
+            unfinished.rename(compiled)
 
 
 def compile_and_run(

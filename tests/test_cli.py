@@ -477,8 +477,8 @@ def test_no_project(place, capsys, monkeypatch, verb):
 # Verify, evaluate, report, build, boards.
 
 
-def test_verify_finds_a_changed_weight_and_says_both_numbers(place, capsys, monkeypatch):
-    monkeypatch.setenv("CXXFLAGS", "-O0")
+@pytest.mark.usefixtures("quick")
+def test_verify_finds_a_changed_weight_and_says_both_numbers(place, capsys):
     path = place / "project/hls/src/constants.h"
     text = path.read_text()
     start = text.index("{", text.index("first")) + 1

@@ -86,9 +86,9 @@ def trained(made, data):
 
 
 @pytest.fixture(scope="module")
-def built(made, tmp_path_factory):
+def built(made, tmp_path_factory, quick_cxxflags):
     """The test bench and the objects it was linked from."""
-    return build_bench(made / "p/hls", tmp_path_factory.mktemp("build"))
+    return build_bench(made / "p/hls", tmp_path_factory.mktemp("build"), quick_cxxflags)
 
 
 def simulate(program, folder, container: bytes, graph, arrays, built):
@@ -198,7 +198,7 @@ def wrong_payload(data: bytes, start: int) -> bytes:
 
 
 @pytest.mark.csim
-def test_wrong_containers_are_refused_and_change_nothing(project, made, data, built, tmp_path):
+def test_wrong_containers_are_refused_and_change_nothing(project, made, data, built, tmp_path, quick_cxxflags):
     own, graph = (project.path / "weights.bin").read_bytes(), project.graph
     other = compile_model(
         network(tmp_path / "small.onnx", outputs=8), tmp_path / "small", calibrate=data, weight_memory="loaded"
@@ -220,7 +220,7 @@ def test_wrong_containers_are_refused_and_change_nothing(project, made, data, bu
         17: container_of(full),
         18: container_of(wide),
     }
-    said = run_driver(DRIVER, made / "p/hls", built, cases, graph, {"x": data[:1]}, tmp_path)
+    said = run_driver(DRIVER, made / "p/hls", built, cases, graph, {"x": data[:1]}, tmp_path, quick_cxxflags)
     *codes, verdict = said.split("\n")[: len(cases) + 1]
     assert [int(code) for code in codes] == [code % 100 for code in cases], said
     # Ten frames were compared where the file has one: the count is all that differs.

@@ -58,9 +58,9 @@ def made(tmp_path_factory, data):
 
 
 @pytest.fixture(scope="module")
-def built(made, tmp_path_factory):
+def built(made, tmp_path_factory, quick_cxxflags):
     """The test bench and the objects it was linked from."""
-    return build_bench(made.path / "hls", tmp_path_factory.mktemp("build"))
+    return build_bench(made.path / "hls", tmp_path_factory.mktemp("build"), quick_cxxflags)
 
 
 def test_layers_are_streamed_in_the_domain_of_their_coding(made):
@@ -136,7 +136,7 @@ int main(int argc, char** argv) {
 
 
 @pytest.mark.csim
-def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built, tmp_path):
+def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built, tmp_path, quick_cxxflags):
     graph = made.graph
     levels = graph.by_name["stem"].operator.weights.coding.levels.array
     foreign = changed(graph, "stem", lambda c: {"levels": Constant(np.where(levels == levels.max(), 1, levels))})
@@ -151,7 +151,7 @@ def test_wrong_weights_are_refused_and_changed_memory_is_told(made, data, built,
     further = (hls / "src/net.h").read_text().count("const ap_uint<32>*") - 2
     source = DRIVER.replace("FURTHER", ", ".join(["weights.memory()"] * further))
     source = source.replace("INPUTS", "128").replace("OUTPUTS", "8")
-    said = run_driver(source, hls, built, cases, graph, {"x": data[:1]}, tmp_path)
+    said = run_driver(source, hls, built, cases, graph, {"x": data[:1]}, tmp_path, quick_cxxflags)
     lines = [[int(number) for number in line.split()] for line in said.splitlines()[:-1]]
     assert [lines[2 * k][0] for k in range(len(cases))] == list(cases), said
     frames = [line for line in lines if len(line) == 2]

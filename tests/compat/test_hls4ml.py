@@ -78,6 +78,7 @@ def test_write_replaces_the_project(converted, images):
 
 
 @pytest.mark.csim
+@pytest.mark.usefixtures("quick")
 def test_build_runs_the_c_simulation_and_gives_the_report(converted):
     report = converted.build(csim=True, synth=False)
     assert report["model"] == "digits.onnx"

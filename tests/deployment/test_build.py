@@ -159,6 +159,7 @@ def test_a_board_of_fabric_only_ends_with_the_core(project, bench):
 
 
 @pytest.mark.csim
+@pytest.mark.usefixtures("quick")
 def test_c_simulation_without_the_vendor(project, bench):
     path = project()
     said = build(path, "csim")

@@ -210,7 +210,7 @@ def orders(testbench: str) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.csim
-def test_movers_carry_what_the_streams_have(tmp_path):
+def test_movers_carry_what_the_streams_have(tmp_path, quick_cxxflags):
     """Memory, mover, accelerator, mover, memory: the bytes of the reference, for all frames in one call."""
     hls = generate("branches", tmp_path, "u250")
     terminals = orders((hls / "tb/testbench.cpp").read_text())
@@ -238,6 +238,10 @@ def test_movers_carry_what_the_streams_have(tmp_path):
             after.append(f"    std::fwrite({name}_memory.data(), {bits // 8}, {beats}, stdout);")
     call = f"    unsigned id = 0;\n    branches({', '.join(terminals)}, {frames}, id);"
     source = MAIN.replace("NAME", "branches").replace("BODY", "\n".join([*before, call, *after]))
-    flags = ("-O1", "-Wno-unknown-pragmas", *(f"-I{hls / name}" for name in ("", "sim", "src", "src/kernels")))
+    flags = (
+        *quick_cxxflags.split(),
+        "-Wno-unknown-pragmas",
+        *(f"-I{hls / name}" for name in ("", "sim", "src", "src/kernels")),
+    )
     assert len(memory) == 2
     assert compile_and_run(source, tmp_path, flags=flags) == b"".join(memory.values())

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from tests.cpp import ap_types_path
+from tests.cpp import ap_types_path, compile_once
 from tests.fuzz.generate import Case
 from toolchain.codegen import hls
 from toolchain.codegen.kernel import Folding, pattern_steps
@@ -406,14 +406,13 @@ void design(const char* in, const char* out, F frames) {
 
 
 def precompiled_header(folder: Path) -> Path:
-    """All kernels and the harness, compiled once for the campaign."""
+    """All kernels and the harness, compiled once for all campaigns that share the folder."""
     header = folder / "all.h"
     kernels = sorted(str(path.relative_to(TEMPLATES)) for path in (*TEMPLATES.glob("*.h"), *TEMPLATES.glob("ops/*.h")))
     includes = ["ap_fixed.h", "ap_int.h", *(k for k in kernels if k != "testbench.h")]
     includes.insert(0, "word.h")
     text = "".join(f"#include <{name}>\n" for name in includes)
-    header.write_text(text + HARNESS)
-    run_compiler(["-x", "c++-header", str(header), "-o", f"{header}.gch"])
+    compile_once(header, text + HARNESS, run_compiler)
     return header
 
 
@@ -572,12 +571,16 @@ def check(case: Case, rows: int, folder: Path, header: Path | None, summary: Sum
 
 
 def campaign(
-    cases: Iterable[Case], rows: int, folder: Path, progress: Callable[[Summary], None] = lambda _: None
+    cases: Iterable[Case],
+    rows: int,
+    folder: Path,
+    progress: Callable[[Summary], None] = lambda _: None,
+    shared: Path | None = None,
 ) -> Summary:
-    """All cases, DESIGNS a translation unit, JOBS units at once."""
+    """All cases, DESIGNS a translation unit, JOBS units at once. `shared` is where the precompiled header is kept."""
     summary = Summary()
     with ThreadPoolExecutor(JOBS) as pool:
-        header = pool.submit(precompiled_header, folder)
+        header = pool.submit(precompiled_header, shared or folder)
         running: list[Any] = []
         group: list[Built] = []
 

@@ -25,10 +25,10 @@ KEPT = sorted(CRASHERS.glob("*.onnx"))
 @pytest.mark.csim
 @pytest.mark.fuzz
 @pytest.mark.slow
-def test_kept_crashers(tmp_path):
+def test_kept_crashers(tmp_path, shared_folder):
     """Everything that ever failed, at once."""
     cases = [Case.load(path) for path in KEPT]
-    summary = campaign(cases, INPUTS, tmp_path)
+    summary = campaign(cases, INPUTS, tmp_path, shared=shared_folder)
     print(f"crashers: {summary}")
     assert not [f"{case.name}: {failure}" for case, failure in (*summary.failures, *summary.invalid)]
 
@@ -36,9 +36,9 @@ def test_kept_crashers(tmp_path):
 @pytest.mark.csim
 @pytest.mark.fuzz
 @pytest.mark.slow
-def test_random_networks(tmp_path):
+def test_random_networks(tmp_path, shared_folder):
     print(f"seeds {SEED} to {SEED + NETWORKS - 1}")
-    summary = campaign((generate(SEED + k) for k in range(NETWORKS)), INPUTS, tmp_path)
+    summary = campaign((generate(SEED + k) for k in range(NETWORKS)), INPUTS, tmp_path, shared=shared_folder)
     print(summary)
     for case, failure in summary.failures:
         report(case, failure, INPUTS, tmp_path, kept=True)
@@ -110,10 +110,10 @@ def with_narrow_accumulators(monkeypatch) -> list[Built]:
 @pytest.mark.csim
 @pytest.mark.fuzz
 @pytest.mark.slow
-def test_planted_mistakes_are_found(tmp_path, monkeypatch):
+def test_planted_mistakes_are_found(tmp_path, shared_folder, monkeypatch):
     designs = [built for name, (path, change) in MISTAKES.items() for built in with_mistake(name, path, change)]
     designs += with_narrow_accumulators(monkeypatch)
-    summary = run._group(designs, tmp_path, run.precompiled_header(tmp_path))
+    summary = run._group(designs, tmp_path, run.precompiled_header(shared_folder))
     found = {case.name.rpartition("_")[0] for case, failure in summary.failures if failure.kind == "csim"}
     assert found == {*MISTAKES, "accumulator"}
 

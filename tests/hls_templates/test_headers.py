@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.cpp import ap_types_path
+from tests.cpp import WIDEST, ap_types_path, precompiled
 from tests.hls_templates.harness import TEMPLATES, options
 
 HEADERS = sorted(
@@ -15,21 +15,58 @@ HEADERS = sorted(
 pytestmark = pytest.mark.csim
 
 
-def compile_only(source, standard):
-    command = ["g++", f"-std={standard}", "-fsyntax-only", *options(), "-isystem", str(ap_types_path()), "-xc++", "-"]
+def compile_only(source, *flags):
+    command = ["g++", *flags, "-fsyntax-only", *options(), "-isystem", str(ap_types_path()), "-xc++", "-"]
     done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:2000]
 
 
+def included(header):
+    """What a header includes of the templates, itself too, and what it includes from elsewhere."""
+    inside, outside, waiting = set(), set(), [header]
+    while waiting:
+        path = TEMPLATES / waiting.pop()
+        if path in inside:
+            continue
+        inside.add(path)
+        for name in re.findall(r"^ *# *include [<\"](.*)[>\"]", path.read_text(), re.MULTILINE):
+            places = [place / name for place in (path.parent, TEMPLATES, TEMPLATES / "sim") if (place / name).is_file()]
+            if places:
+                waiting.append(places[0].relative_to(TEMPLATES))
+            else:
+                outside.add(name)
+    return inside, outside
+
+
 @pytest.mark.parametrize("header", HEADERS)
-def test_compiles_alone(header):
-    # Twice, for the include guard.
-    compile_only(f'#include "{header}"\n' * 2, "c++14")
+def test_includes_come_first(header):
+    """So that whatever a header includes is known to all of its own code."""
+    text = re.sub(r"//[^\n]*|(?s:/\*.*?\*/)", "", (TEMPLATES / header).read_text())
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = max((k for k, line in enumerate(lines) if re.match("# *include", line)), default=0)
+    assert [line for line in lines[:last] if not line.startswith("#")] == []
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_compiles_alone(header, shared_folder):
+    """Twice, for the include guard. Headers that include the vendor's ap_int.h find it compiled already."""
+    flags = precompiled(shared_folder, "c++14") if "ap_int.h" in included(header)[1] else ("-std=c++14",)
+    compile_only(f'#include "{header}"\n' * 2, *flags)
+
+
+def test_the_precompiled_header_is_what_the_word_includes():
+    text = (TEMPLATES / "word.h").read_text()
+    first = re.search(r"#ifndef AP_INT_MAX_W\n(#define AP_INT_MAX_W \d+\n)#endif\n(#include <.*>\n)", text)
+    assert first[1] + first[2] == WIDEST
+    for header in HEADERS:
+        inside, outside = included(header)
+        if any(name.startswith("ap_") for name in outside):
+            assert TEMPLATES / "word.h" in inside, f"{header} includes the vendor's headers without word.h"
 
 
 @pytest.mark.parametrize("headers", [HEADERS, HEADERS[::-1]], ids=["forwards", "backwards"])
 def test_compile_together_as_cpp20(headers):
-    compile_only("".join(f'#include "{header}"\n' for header in headers), "c++20")
+    compile_only("".join(f'#include "{header}"\n' for header in headers), "-std=c++20")
 
 
 @pytest.mark.parametrize(

@@ -167,9 +167,10 @@ def sparse_foldings(graph: Graph) -> list[Folding]:
     return few
 
 
-def folded(graph: Graph, folding: Folding) -> Network:
-    """The dataflow network with this folding of the program's operator."""
-    return build_network(graph, {**fold(graph, HUGE, Configuration()), "y": folding})
+def folded(graph: Graph, wanted: Sequence[Folding]) -> list[Network]:
+    """The dataflow network with each of these foldings of the program's operator; the rest is folded once for all."""
+    others = fold(graph, HUGE, Configuration()) if wanted else {}
+    return [build_network(graph, {**others, "y": folding}) for folding in wanted]
 
 
 def _kernel_types(graph: Graph, node: Node) -> tuple[tuple[TensorType, ...], TensorType]:

@@ -9,6 +9,7 @@ from toolchain.verification.csim import verify_hls
 
 
 @pytest.mark.csim
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("forced", "operator", "bounds"),
     [
@@ -17,8 +18,7 @@ from toolchain.verification.csim import verify_hls
         ({"output": "fixed<8,3,RND,SAT>"}, "Clip", (None, 0.6)),
     ],
 )
-def test_a_clip_behind_a_wide_value(tmp_path, monkeypatch, forced, operator, bounds):
-    monkeypatch.setenv("CXXFLAGS", "-O0")
+def test_a_clip_behind_a_wide_value(tmp_path, forced, operator, bounds):
     m = Model()
     m.input("x", "N", 3, 4, 4)
     conv = m.add("Conv", "x", m.noise(2, 3, 3, 3), m.noise(2), name="conv")

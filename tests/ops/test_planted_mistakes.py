@@ -94,9 +94,12 @@ PROGRAMS = {graph.name: graph for graph in GRAPHS}
 INPUTS = {name: program_inputs(graph, SEED, FRAMES) for name, graph in PROGRAMS.items()}
 EXPECTED = {name: expected_outputs(graph, INPUTS[name]) for name, graph in PROGRAMS.items()}
 NETWORKS = {name: network_of(graph, {"y": LayerConfiguration(simd=2)}) for name, graph in PROGRAMS.items()}
-NETWORKS["packed"] = folded(PROGRAMS["packed"], Folding(2, 2, "sparse", "frequency", 3, 2))
-NETWORKS["clustered"] = folded(PROGRAMS["clustered"], Folding(2, 2, "sparse", "frequency", 3, 2, centres=1))
-NETWORKS["segmented"] = folded(PROGRAMS["segmented"], Folding(2, 2, "sparse", "spatial", 6, 4, copies="rows", units=2))
+SPARSE = {
+    "packed": Folding(2, 2, "sparse", "frequency", 3, 2),
+    "clustered": Folding(2, 2, "sparse", "frequency", 3, 2, centres=1),
+    "segmented": Folding(2, 2, "sparse", "spatial", 6, 4, copies="rows", units=2),
+}
+NETWORKS |= {name: network for name, one in SPARSE.items() for network in folded(PROGRAMS[name], [one])}
 
 
 @dataclass(frozen=True)

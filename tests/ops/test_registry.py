@@ -106,7 +106,7 @@ def test_kernels_exist_and_use_their_config(name):
     for index, sample in enumerate(OPERATORS[name].samples(np.random.default_rng(SEED))):
         graph = program(f"{name}_{index}", sample.operator, sample.inputs)
         networks = [network_of(graph, layers) for layers in foldings(graph)]
-        for network in (*networks, *(folded(graph, folding) for folding in sparse_foldings(graph))):
+        for network in (*networks, *folded(graph, sparse_foldings(graph))):
             kernels = [process.kernel for process in network.processes]
             assert [missing_in_hardware(kernel) for kernel in kernels] == [[]] * len(kernels)
 

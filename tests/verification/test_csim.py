@@ -16,13 +16,7 @@ from toolchain.project import load
 from toolchain.simulation import reference
 from toolchain.verification.csim import ap_types, verify_hls
 
-pytestmark = pytest.mark.csim
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Not optimized: these designs compile longer than they run."""
-    monkeypatch.setenv("CXXFLAGS", "-O0")
+pytestmark = [pytest.mark.csim, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture(scope="module")
