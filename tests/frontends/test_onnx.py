@@ -500,8 +500,8 @@ def test_unsupported_beside_other_domains(tmp_path, opset, capsys):
 def test_faults_are_listed_with_what_is_unsupported(tmp_path, capsys):
     m = Model(17)
     m.input("x", 1, 4)
-    m.add("Clip", "x", m.constant(2.0), m.constant(1.0), name="crossed")
-    m.add("Clip", "crossed", m.constant(np.nan), name="no number")
+    m.add("Clip", "x", m.constant([2.0, 1.0]), name="two bounds")
+    m.add("Clip", "two bounds", m.constant(np.nan), name="no number")
     path = tmp_path / "net.onnx"
     m.output("no number")
     with pytest.raises(ModelError) as caught:
@@ -512,7 +512,7 @@ def test_faults_are_listed_with_what_is_unsupported(tmp_path, capsys):
     m.output(m.add("Atan", "no number", name="erf"))
     with pytest.raises(UnsupportedOperator) as caught:
         read_graph(m.save(path))
-    for number, word in enumerate(("crossed", "no number", "erf")):
+    for number, word in enumerate(("two bounds", "no number", "erf")):
         assert word in caught.value.problems[number]
     assert run("inspect", path) == 2
     assert capsys.readouterr().err.splitlines()[0].endswith("net: 3 problems")

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase
 
+from toolchain.frontends.qoperators import EXPANSIONS
 from toolchain.ops import IMPORTERS
 
 FIXED = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "BatchNormalization"}
@@ -25,6 +26,10 @@ AXES = {"ReduceMean": 1, "ReduceSum": 1, "ReduceMax": 1, "ReduceMin": 1, "Squeez
 """The input that lists axes."""
 STATISTICS = {"LayerNormalization", "Dropout", "BatchNormalization"}
 """Operators whose further outputs are for training only; the first one is compared."""
+
+
+READ = {*IMPORTERS, *(kind for domain, kind in EXPANSIONS if not domain)}
+"""Operators that are imported, or spelt out in those that are."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def node_cases() -> list[TestCase]:
         case.name: case
         for case in collect_testcases(None)
         if len(case.model.graph.node) == 1
-        and case.model.graph.node[0].op_type in IMPORTERS
+        and case.model.graph.node[0].op_type in READ
         and case.model.graph.node[0].domain in ("", "ai.onnx")
         and case.data_sets
     }
@@ -54,8 +59,8 @@ def forms(case: TestCase) -> Iterator[Form]:
     node = case.model.graph.node[0]
     given, wanted = case.data_sets[0]
     names = [i.name for i in case.model.graph.input]
-    arrays = {n: np.asarray(v) for n, v in zip(names, given, strict=True)}
-    outputs = {o.name: np.asarray(v) for o, v in zip(case.model.graph.output, wanted, strict=True)}
+    arrays = {n: _array(v) for n, v in zip(names, given, strict=True)}
+    outputs = {o.name: _array(v) for o, v in zip(case.model.graph.output, wanted, strict=True)}
     if node.op_type in STATISTICS:
         outputs = dict(list(outputs.items())[:1])
     for count in range(len(names), 0, -1):
@@ -72,10 +77,17 @@ def forms(case: TestCase) -> Iterator[Form]:
             yield from _lifted(case, arrays, outputs, computed)
 
 
+def _array(value: np.ndarray | onnx.TensorProto) -> np.ndarray:
+    """Types that numpy has not come as messages."""
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
 def _parameters(node: onnx.NodeProto) -> set[str]:
     """Inputs that say what to do: axes, shapes, pads."""
     own = {"Reshape": (1,), "Expand": (1,), "Pad": (1, 2, 3), "Slice": (1, 2, 3, 4), "TopK": (1,), "Split": (1,)}
-    own |= {"Gather": (1,), "Resize": (1, 2, 3), "Clip": (1, 2)}
+    own |= {"Gather": (1,), "Resize": (1, 2, 3), "Clip": (1, 2), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2)}
+    own |= {"QLinearConv": tuple(range(1, 9)), "QLinearMatMul": tuple(range(1, 8))}
+    own |= {"ConvInteger": (1, 2, 3), "MatMulInteger": (1, 2, 3)}
     places = own.get(node.op_type, (AXES[node.op_type],) if node.op_type in AXES else ())
     return {node.input[k] for k in places if k < len(node.input)}
 

@@ -357,6 +357,10 @@ SUPPORTED_INPUT_TYPES = {
     onnx.TensorProto.UINT32,
     onnx.TensorProto.INT64,
     onnx.TensorProto.UINT64,
+    onnx.TensorProto.INT4,
+    onnx.TensorProto.UINT4,
+    onnx.TensorProto.INT2,
+    onnx.TensorProto.UINT2,
 }
 
 

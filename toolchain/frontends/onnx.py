@@ -329,7 +329,9 @@ def constants_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         check_tensor(tensor)
         try:
             array = onnx.numpy_helper.to_array(tensor)
-            arrays[tensor.name] = array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 and smaller
+            if array.dtype.kind == "V":  # bfloat16 and smaller, or integers of fewer than 8 bits
+                array = array.astype(np.int8 if "int" in array.dtype.name else np.float32)
+            arrays[tensor.name] = array
         except Exception as error:
             raise ModelError(_first_line(error), where=f"initializer {tensor.name!r}") from error
     return arrays

@@ -121,6 +121,6 @@ def import_clip(importing: Importer, node: OnnxNode) -> None:
         # Exporters write the largest float, or infinity, for an open end.
         bounds.append(None if bound is None or abs(bound) >= np.finfo(np.float32).max else bound)
     low, high = bounds
-    if low is not None and high is not None and low > high:
-        raise ModelError(f"has a minimum {low} above its maximum {high}")
+    if low is not None and high is not None:
+        low = min(low, high)  # bounds that cross give the upper one, as ONNX has it
     importing.bind(node, importing.add(node, Clip(low, high), importing.value(node, 0)))

@@ -183,7 +183,7 @@ def import_dequantize_linear(importing: Importer, node: OnnxNode) -> None:
     value = importing.value(node, 0)
     rank = len(importing.shape(value))
     wide = _ranked(_along(importing, node, scale, rank + 1), rank)
-    offset = -wide * _one(zero_point, "zero points")
+    offset = -wide * _ranked(_along(importing, node, zero_point, rank + 1), rank)
     importing.bind(node, importing.add(node, Affine(Constant(wide), Constant(offset)), value))
 
 

@@ -8,7 +8,7 @@ only place where r is multiplied and rounded. What else reads such a value gets 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from toolchain.ops.linear import LinearOperator
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.pad import Pad
 from toolchain.ops.rescale import Rescale
+from toolchain.ops.transpose import Transpose
 from toolchain.quantization.formats import choose_format
 from toolchain.quantization.multipliers import are_powers, find_multipliers, snapped
 
@@ -141,7 +142,22 @@ class Scaled:
         """Where the model quantizes: the levels less their zero point, each what real arithmetic gives."""
         if not self.has(value):
             self.mark(value, Scale.of(1.0))
+        along = [axis for axis, size in enumerate(operator.scale.shape) if size != 1]
+        if along and along != [operator.scale.array.ndim - 1] and self._scales[value].is_per_tensor:
+            return self._turned(node, operator, value, along)
         return self._owned(node, self._levels(node, operator, value))
+
+    def _turned(self, node: Node, operator: FakeQuantize, value: str, along: list[int]) -> str:
+        """Scales along another axis than the last, which it is for a while; the result gets a binary point."""
+        rank = operator.scale.array.ndim
+        if len(along) > 1:
+            raise UnsupportedOperator(f"has a scale of shape {list(operator.scale.shape)}, one axis is supported")
+        axes = (*(axis for axis in range(rank) if axis != along[0]), along[0])
+        turn, back = Transpose(axes), Transpose(tuple(int(axis) for axis in np.argsort(axes)))
+        turned = replace(operator, scale=Constant(operator.scale.array.transpose(axes)))
+        source = self.mark(self._lowering.add(node, turn, (value,), part="turned"), self._scales[value])
+        settled = self.settled(self._levels(node, turned, source))
+        return self.mark(self._lowering.add(node, back, (settled,)), Scale.of(1.0))
 
     def _levels(self, node: Node, operator: FakeQuantize, value: str) -> str:
         lowering = self._lowering

@@ -17,6 +17,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Folding
 from toolchain.frontends.keras.layers import LAYERS
+from toolchain.frontends.qoperators import EXPANSIONS
 from toolchain.frontends.tflite import INTEGER, TRANSLATIONS
 from toolchain.hardware.folding import options
 from toolchain.ir import Graph, Input, Node, TensorType
@@ -29,7 +30,7 @@ KNOWN = """
 Abs ArgMax Attention Cast Ceil ConvInteger ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Equal Erf
 Exp Expand Floor GRU Gather Gelu GlobalLpPool GridSample GroupNormalization HardSigmoid HardSwish
 InstanceNormalization LRN LSTM LayerNormalization Log LogSoftmax LpPool Max MaxUnpool Mean Min Mish Neg
-NonMaxSuppression Pow QLinearAdd QLinearConv QLinearMatMul Quant QuantizeLinear RNN Reciprocal ReduceMax
+NonMaxSuppression Pow QLinearConv QLinearMatMul QuantizeLinear RNN Reciprocal ReduceMax
 ReduceMean ReduceSum Resize RoiAlign ScatterND Selu Shape Softplus Softsign SpaceToDepth Split Sqrt Swish
 ThresholdedRelu Tile TopK Upsample Where
 """
@@ -46,6 +47,9 @@ Opsets 6 to the newest that the installed `onnx` knows, domain `ai.onnx`. An att
 refused, never ignored. `...` is a number or a name of the model.
 
 {onnx}
+
+`qonnx` stands for the domains `qonnx.custom_op.general`, `finn.custom_op.general` and `onnx.brevitas`. Spelt out as
+DequantizeLinear, the operator and QuantizeLinear before that: {spelt_out}.
 
 ## Keras
 
@@ -276,7 +280,8 @@ def page() -> str:
         tflite_integers=", ".join(sorted(INTEGER)),
         program="\n".join(program_table()),
         engines="\n".join(engines_table()),
-        missing=", ".join(name for name in KNOWN.split() if name not in IMPORTERS),
+        spelt_out=", ".join(sorted(f"{domain}.{kind}" if domain else kind for domain, kind in EXPANSIONS)),
+        missing=", ".join(name for name in KNOWN.split() if name not in IMPORTERS and ("", name) not in EXPANSIONS),
     )
 
 
