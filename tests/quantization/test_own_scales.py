@@ -1,5 +1,7 @@
 """Programs of models that quantize themselves: every output is what exact arithmetic on the model's formulas gives."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -233,3 +235,31 @@ def test_multipliers_are_as_narrow_as_they_can_be():
 def test_products_of_scales_next_to_a_power_of_two_are_it():
     ratios = np.array([0.1 / 0.1 * (1 + 2.0**-50), -0.25, 0.0, 0.3])
     assert snapped(ratios).tolist() == [1.0, -0.25, 0.0, 0.3]
+
+
+# ------------------------------------------------------------------------------------------------ real models
+
+DATA = Path(__file__).parents[3] / "shared/data"
+
+
+@pytest.mark.parametrize("name", ["TFC_2W2A", "TFC_1W1A", "kwsmlp_w3a3"])
+def test_a_real_model_gives_what_its_executor_gives(name, tmp_path):
+    """Up to what the executor's float32 arithmetic leaves open, and the last step of outputs with an offset."""
+    path = DATA / f"qonnx/{name}.onnx"
+    if not path.is_file():
+        pytest.skip("the shared models are not beside the repository")
+    core = pytest.importorskip("qonnx.core.onnx_exec", reason="qonnx is not installed (make dev)")
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.util.cleanup import cleanup_model
+
+    project = compile_model(path, tmp_path / "p")
+    (given,) = project.graph.inputs
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (20, *given.model_shape)) if name.startswith("TFC") else rng.normal(0, 30, (20, 1, 10, 49))
+    x = np.rint(x * 255).astype(np.float32) / np.float32(255)
+    model = cleanup_model(ModelWrapper(str(path)))
+    source, target = model.graph.input[0].name, model.graph.output[0].name
+    wanted = np.concatenate([core.execute_onnx(model, {source: x[k : k + 1]})[target] for k in range(len(x))])
+    type = project.graph.types[project.graph.outputs[0].value]
+    open_ends = (0 if type.meaning else 2.0 ** -(type.fraction + 1)) + 1e-6 * np.abs(wanted).max()
+    assert np.abs(project.simulator().predict(x) - wanted).max() <= open_ends

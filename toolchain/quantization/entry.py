@@ -20,19 +20,31 @@ ROUNDINGS = (Rounding.RND, Rounding.RND_CONV)
 
 @dataclass(frozen=True)
 class Grid:
-    """clip(round(x / step), low, high): the integers r of an input x, which mean step * r."""
+    """clip(round(x / step), low, high): the integers r of an input x, which mean step * r.
+
+    Where `is_whole` is not set, levels lie between these integers, or halves go another way.
+    """
 
     step: float
-    low: int
-    high: int
+    low: float
+    high: float
     rounding: Rounding
+    is_whole: bool
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Inputs beyond these are all alike."""
+        return (self.low - 1) * self.step, (self.high + 1) * self.step
 
     def operator(self) -> Quantize | None:
         """The entry that gives these integers, None where no type has their range and nothing holds their scale."""
-        width, signed = needed_width(self.low, self.high)
-        symmetric = signed and width > 1 and self.low == -self.high
+        return self._operator(int(self.low), int(self.high)) if self.is_whole else None
+
+    def _operator(self, low: int, high: int) -> Quantize | None:
+        width, signed = needed_width(low, high)
+        symmetric = signed and width > 1 and low == -high
         type = FixedType(width, width, signed, self.rounding, Overflow.SAT_SYM if symmetric else Overflow.SAT)
-        fills = self.high == type.high and self.low == type.low + symmetric
+        fills = high == type.high and low == type.low + symmetric
         if fills and are_powers(np.array([self.step])):
             fraction = -int(np.log2(self.step))
             return Quantize(FixedType(width, width - fraction, signed, type.rounding, type.overflow))
@@ -40,11 +52,11 @@ class Grid:
             return None
         if fills:
             return Quantize(type, Meaning(self.step, 0))
-        count = self.high - self.low
+        count = high - low
         if count & (count + 1):
             return None
         bits = count.bit_length()
-        return Quantize(FixedType(bits, bits, False, self.rounding, Overflow.SAT), Meaning(self.step, -self.low))
+        return Quantize(FixedType(bits, bits, False, self.rounding, Overflow.SAT), Meaning(self.step, -low))
 
 
 def quantizes_itself(graph: Graph) -> bool:
@@ -78,10 +90,9 @@ def _collect(graph: Graph, name: str, scale: float, offset: float, found: set[Gr
             whole = int(np.rint(places))
             # Half to even looks at whole numbers: an odd move changes what is even.
             moves = places == whole and (operator.rounding == Rounding.RND or whole % 2 == 0)
-            if scale > 0 and moves and operator.rounding in ROUNDINGS:
-                found.add(Grid(step / scale, operator.low - whole, operator.high - whole, operator.rounding))
-                continue
-            found.add(None)
+            moves = moves and operator.rounding in ROUNDINGS
+            ends = (operator.low - places, operator.high - places)
+            found.add(Grid(step / scale, *ends, operator.rounding, moves) if scale > 0 else None)
         elif isinstance(operator, Affine) and operator.scale.array.size == operator.offset.array.size == 1:
             factor, addend = float(operator.scale.array.flat[0]), float(operator.offset.array.flat[0])
             _collect(graph, reader.name, scale * factor, offset * factor + addend, found)

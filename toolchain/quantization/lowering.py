@@ -342,8 +342,10 @@ class Lowering:
             return self._own_entry(given, name, own)
         if self.is_quantizing and real.dtype.kind == "f":
             width = max(width, OUTPUT_BITS)  # so that the model's own quantization behind it sees what it saw
-        type = forced or _raw_format(real, width) or dyadic_grid(floats, width)
-        type = type or choose_format(self._seen(given.name), width, bool(floats.min(initial=0) < 0))
+        type = forced or _raw_format(real, width) or (None if self.invented else dyadic_grid(floats, width))
+        if type is None:
+            seen = np.array(grid.ends) if grid and self.invented else self._seen(given.name)
+            type = choose_format(seen, width, bool(seen.min(initial=0) < 0))
         if forced:
             self._forced.add(name)
         node = Node(name, Quantize(type), (given.name,), given.name)
