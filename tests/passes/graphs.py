@@ -20,6 +20,7 @@ from toolchain.ops.gemm import Gemm
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.pad import Pad
 from toolchain.ops.prelu import PRelu
+from toolchain.ops.product import Product
 from toolchain.ops.requantize import Requantize
 from toolchain.ops.reshape import Reshape
 from toolchain.ops.slice import Slice
@@ -183,7 +184,12 @@ def _real_step(build: Builder, value: str, values: list[str]) -> str:
         """Limits in front of a model's own quantization."""
         limited = build.add(Clip(*((0, None), (-0.5, 0.75), (None, 1.0))[int(rng.integers(3))]), value)
         step = Constant(np.full((1,) * rank, rng.uniform(0.01, 0.1)))
-        return build.add(FakeQuantize(step, *((-8, 7), (0, 255), (-127, 127))[int(rng.integers(3))]), limited)
+        result = build.add(FakeQuantize(step, *((-8, 7), (0, 255), (-127, 127))[int(rng.integers(3))]), limited)
+        if rng.integers(2):
+            curve = build.add(Sigmoid(), result)
+            gate = curve if rng.integers(2) else build.add(Product(), result, curve)
+            result = build.add(FakeQuantize(step, -16, 15), gate)
+        return result
 
     choices = [
         transposed,

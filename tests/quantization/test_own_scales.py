@@ -9,6 +9,8 @@ from tests.small import Model, run
 from toolchain.compiler import compile_model
 from toolchain.errors import CalibrationError, ConfigurationError
 from toolchain.frontends import read_graph
+from toolchain.frontends.importer import Importer
+from toolchain.frontends.onnx import normalize
 from toolchain.ir import FixedType, Graph, Meaning, Overflow, Rounding
 from toolchain.ir.rounding import round_real
 from toolchain.ops.affine import Affine
@@ -128,6 +130,48 @@ def test_the_entry_is_the_model_s_own(tmp_path):
     simulator = Simulator(program, "reference")
     ((name, wanted),) = outputs(graph, x).items()
     assert np.array_equal(simulator.scaled(name, simulator.raw_outputs({"x": x})[name]), wanted)
+
+
+def gate(m, x):
+    return m.add("Mul", x, qdq(m, m.add("Sigmoid", x), 1 / 256, 0))
+
+
+CURVES = {
+    "gate": gate,
+    "hard swish": lambda m, x: m.add("HardSwish", x),
+    "leaky": lambda m, x: m.add("LeakyRelu", x, alpha=0.1),
+    "square": lambda m, x: m.add("Mul", x, x),
+    "erf": lambda m, x: m.add("Erf", m.add("Mul", x, m.constant(0.7))),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_curve_between_two_quantizations_is_one_table(name, tmp_path):
+    """Every level, correctly rounded."""
+    m = Model()
+    m.input("x", "N", 32)
+    m.output(qdq(m, CURVES[name](m, qdq(m, "x", 0.05, 120)), 0.03, 40))
+    path = m.save(tmp_path / "net.onnx")
+    project = compile_model(path, tmp_path / "p")
+    kinds = [type(node.operator).__name__ for node in project.graph.nodes if not node.operator.is_layout]
+    assert kinds.count("Table") == 1
+    assert not {"Product", "PRelu"} & set(kinds)
+    x = np.linspace(-8, 8, 320).astype(np.float32).reshape(-1, 32)
+    model = Importer(normalize(m.proto()), "case").run()  # before the passes, one of which makes the table
+    ((_, wanted),) = outputs(model, x).items()
+    assert np.array_equal(project.simulator().predict(x), wanted)
+
+
+def test_weights_of_a_transposed_convolution_are_kept(tmp_path):
+    m = Model(seed=2)
+    m.input("x", "N", 2, 5, 5)
+    weights = quant(m, m.constant(m.rng.normal(0, 0.5, (2, 3, 3, 3))), np.full((1, 3, 1, 1), 0.1), 4)
+    m.output(qdq(m, m.add("ConvTranspose", qdq(m, "x", 0.05, 128), weights, strides=[2, 2]), 0.1, 120))
+    path = m.save(tmp_path / "net.onnx")
+    project = compile_model(path, tmp_path / "p")
+    x = np.random.default_rng(1).normal(0, 3, (8, 2, 5, 5)).astype(np.float32)
+    ((_, wanted),) = outputs(real_graph(path), x).items()
+    assert np.array_equal(project.simulator().predict(x), wanted)
 
 
 def test_raw_integers_are_the_model_s_levels(tmp_path):

@@ -142,9 +142,15 @@ class Importer:
             return Constant(real.astype(float))
         integers, scales = arrange(found[0]), arrange(np.broadcast_to(found[1], found[0].shape))
         each = scales.reshape(-1, scales.shape[-1])
-        if (each != each[0]).any():
+        largest = each.max(axis=0)
+        if ((each != largest) & (each != 0)).any():  # 0 where `arrange` put zeros between the weights
             raise UnsupportedOperator(f"{what} has scales that differ within an output channel, one each is supported")
-        return Levels(integers, each[0])
+        return Levels(integers.astype(np.int64), largest)
+
+    def refuse_levels(self, node: OnnxNode, index: int, what: str) -> None:
+        """For weights that would lose the integers which the model gave them."""
+        if node.has(index) and node.inputs[index] in self._levels:
+            raise UnsupportedOperator(f"{what} is quantized by the model, which is supported for real numbers only")
 
     def define(self, node: OnnxNode, values: Array) -> None:
         """The node's output is a constant."""

@@ -71,7 +71,7 @@ def import_conv_transpose(importing: Importer, node: OnnxNode) -> None:
     """ONNX weights are (C, M/group, kernel...)."""
     value = importing.value(node, 0)
     shape = importing.shape(value)
-    weights = importing.constant(node, 1, "the kernel").astype(float)
+    weights = importing.constant(node, 1, "the kernel")
     rank, groups = weights.ndim - 2, int(node.attribute("group", 1))
     if rank not in (1, 2) or len(shape) != rank + 1:
         raise UnsupportedOperator(f"works on {len(shape) - 1} spatial dimensions, 1 and 2 are supported")
@@ -82,21 +82,27 @@ def import_conv_transpose(importing: Importer, node: OnnxNode) -> None:
     if list(node.attribute("kernel_shape", list(weights.shape[2:]))) != list(weights.shape[2:]):
         raise ModelError("has a kernel_shape that is not its kernel's")
     if rank == 1:
-        weights, shape = weights[:, :, None], (shape[0], 1, shape[1])
+        shape = (shape[0], 1, shape[1])
         value = importing.add(node, Reshape(shape), value, part="row")
-    weights = _dilated(node, weights, rank)
-    axes = _axes(node, shape[1:], weights.shape[2:], rank)
+
+    def spelt_out(kernel: Array) -> Array:
+        return _dilated(node, kernel if rank == 2 else kernel[:, :, None], rank)
+
+    axes = _axes(node, shape[1:], spelt_out(weights).shape[2:], rank)
     strides = (axes[0].stride, axes[1].stride)
-    parts = []
-    for kernel in np.split(weights.transpose(2, 3, 0, 1), groups, axis=2):
-        part = phases(kernel, strides)
-        parts.append(part.reshape(*part.shape[:3], -1))
+
+    def arrange(kernel: Array) -> Array:
+        parts = [phases(part, strides) for part in np.split(spelt_out(kernel).transpose(2, 3, 0, 1), groups, axis=2)]
+        return np.concatenate([part.reshape(*part.shape[:3], -1) for part in parts], axis=3)
+
     window = Window(
         (axes[0].taps, axes[1].taps), pads=(axes[0].pads[0], axes[1].pads[0], axes[0].pads[1], axes[1].pads[1])
     )
     each = bias.reshape(groups, 1, -1).repeat(math.prod(strides), axis=1).ravel()
     value = importing.add(node, Transpose((1, 2, 0)), value, part="channels_last")
-    value = importing.add(node, Conv(Constant(np.concatenate(parts, axis=3)), Constant(each), window, groups), value)
+    value = importing.add(
+        node, Conv(importing.weights(node, 1, "the kernel", arrange), Constant(each), window, groups), value
+    )
     value = _phases_first(importing, node, value, groups, strides)
     if strides != (1, 1):
         value = interleaved(importing, node, value, strides, "picture")

@@ -76,6 +76,12 @@ class FakeQuantize(Operator):
         return replace(self, low=level(low, self.low), high=level(high, self.high))
 
     @property
+    def ends(self) -> Array:
+        """The lowest and the highest result."""
+        levels = np.array([self.low, self.high]) - self.zero_point
+        return np.asarray(np.multiply.outer(levels, [self.scale.array.min(), self.scale.array.max()]))
+
+    @property
     def is_per_tensor(self) -> bool:
         return self.scale.array.size == 1
 

@@ -194,6 +194,8 @@ def import_recurrent(importing: Importer, node: OnnxNode) -> None:
 
 def _cells(importing: Importer, node: OnnxNode, gates: int, width: int) -> list[tuple[Cell, bool]]:
     """The directions, and whether each goes backwards."""
+    importing.refuse_levels(node, 1, "the weights")
+    importing.refuse_levels(node, 2, "the recurrence")
     weights = importing.constant(node, 1, "the weights").astype(float)
     recurrent = importing.constant(node, 2, "the recurrence").astype(float)
     count, hidden = len(weights), recurrent.shape[-1]

@@ -10,6 +10,7 @@ from toolchain.passes.fold_affine import fold_affine
 from toolchain.passes.fuse_requantize import fuse_requantize
 from toolchain.passes.permute_gemm import permute_gemm
 from toolchain.passes.sink_transposes import sink_transposes
+from toolchain.passes.tabulate import tabulate
 
 Pass = Callable[[Graph], Graph]
 
@@ -19,6 +20,7 @@ REAL_PASSES: tuple[Pass, ...] = (
     permute_gemm,
     fold_affine,
     absorb_limits,
+    tabulate,
 )
 """On the real graph. The second folding reaches what a reshape hid from the first."""
 

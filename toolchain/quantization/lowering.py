@@ -18,6 +18,7 @@ from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
 from toolchain.ops.fake_quantize import FakeQuantize
 from toolchain.ops.linear import LinearOperator
+from toolchain.ops.lookup import Lookup
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.requantize import Requantize
 from toolchain.packing.packed import Packed
@@ -136,8 +137,12 @@ class Lowering:
         return self._seen(self._origin[value])
 
     def _seen(self, name: str) -> Array:
+        """Real values of a node, or their ends where the model's own quantization is all that is known."""
         if self.invented:
             node = self.graph.by_name.get(name)
+            for one in ([node] if node else []) + list(self.graph.consumers[name]):
+                if isinstance(one.operator, FakeQuantize | Lookup):
+                    return one.operator.ends
             raise CalibrationError(
                 "the model does not say how this value is quantized, so a format has to be chosen on real inputs",
                 where=f"layer {node.layer if node else name!r}",
@@ -373,7 +378,7 @@ class Lowering:
         if kept is not None:
             self._refuse_forced(node, forced)
             return kept
-        if not isinstance(node.operator, FakeQuantize):
+        if not isinstance(node.operator, FakeQuantize | Lookup):
             inputs = tuple(self.scaled.settled(value) for value in inputs)
         if helps and node.operator.is_layout:
             return node.operator.lower(self, node, inputs)

@@ -24,6 +24,7 @@ from toolchain.ops.concat import Concat
 from toolchain.ops.conv import Conv
 from toolchain.ops.fake_quantize import FakeQuantize
 from toolchain.ops.linear import LinearOperator
+from toolchain.ops.lookup import Lookup
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.pad import Pad
 from toolchain.ops.rescale import Rescale
@@ -146,6 +147,12 @@ class Scaled:
         if along and along != [operator.scale.array.ndim - 1] and self._scales[value].is_per_tensor:
             return self._turned(node, operator, value, along)
         return self._owned(node, self._levels(node, operator, value))
+
+    def looked_up(self, node: Node, operator: Lookup, value: str) -> str:
+        """Levels by levels."""
+        table = operator.table(self._lowering.type(value))
+        name = self._lowering.add(node, table, (value,))
+        return self.mark(name, Scale.of(1.0 if table.type.fraction or operator.step == 1 else operator.step))
 
     def _turned(self, node: Node, operator: FakeQuantize, value: str, along: list[int]) -> str:
         """Scales along another axis than the last, which it is for a while; the result gets a binary point."""
