@@ -26,15 +26,23 @@ from toolchain.ops.conv import Conv
 from toolchain.ops.linear import LinearOperator
 from toolchain.quantization.configuration import LayerConfiguration
 
-KNOWN = """
-Abs ArgMax Attention Cast Ceil ConvInteger ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Equal Erf
-Exp Expand Floor GRU Gather Gelu GlobalLpPool GridSample GroupNormalization HardSigmoid HardSwish
-InstanceNormalization LRN LSTM LayerNormalization Log LogSoftmax LpPool Max MaxUnpool Mean Min Mish Neg
-NonMaxSuppression Pow QLinearConv QLinearMatMul QuantizeLinear RNN Reciprocal ReduceMax
-ReduceMean ReduceSum Resize RoiAlign ScatterND Selu Shape Softplus Softsign SpaceToDepth Split Sqrt Swish
-ThresholdedRelu Tile TopK Upsample Where
-"""
-"""Operators that networks of this field hold; those that have an importer are left out of the list."""
+KNOWN = {
+    "Attention": "one operator for what MatMul, Add and Softmax do; export those",
+    "Cast, Ceil, Floor, Round": "of computed values: cutting off is Quant's business (`rounding_mode`); constants are folded",
+    "CumSum, ScatterND, GatherND": "addresses that depend on values; constant ones of Gather are supported",
+    "DynamicQuantizeLinear": "its scale depends on the sample, so no circuit can be sized; quantize statically",
+    "Einsum": "write it as MatMul, Transpose and Reshape",
+    "Equal, Greater, Less, Where": "choices by comparison; Max, Min, Clip and Relu are supported",
+    "GlobalLpPool, LpPool, Log, LogSoftmax, Pow, Reciprocal, Sqrt": "no table with a bounded error over the range of real "
+    "inputs; LogSoftmax at an output may be left out, its order is that of its input",
+    "GridSample, RoiAlign, MaxRoiPool": "reads at computed places",
+    "If, Loop, Scan": "control flow; unrolled by constant folding where its condition is constant",
+    "MaxUnpool": "needs the indices of maxima",
+    "Mean": "of several tensors: write it as Add and Mul",
+    "NonMaxSuppression, NonZero, Unique": "as many results as the sample has; run it on the host",
+    "Shape, Size, Tile": "of computed shapes; those of constants are folded",
+}
+"""Operators that networks of this field hold and that are not supported, and why or what helps."""
 
 PAGE = """# Operators
 
@@ -86,7 +94,7 @@ convolution never runs in frequency, and is sparse only where its weights are lo
 
 ## Not supported
 
-Of the operators that networks of this field hold:
+Of the operators that networks of this field hold, with the reason or what helps:
 
 {missing}
 """
@@ -212,6 +220,15 @@ def refusals_of_shape(kind: type[Operator]) -> Iterator[str]:
                 yield from (text for argument in element.args for text in message(argument, {}))
 
 
+def missing_table() -> Iterator[str]:
+    yield "| ONNX | why, or what helps |"
+    yield "|---|---|"
+    for names, why in KNOWN.items():
+        if any(name in IMPORTERS for name in names.split(", ")):
+            raise AssertionError(f"{names} are listed as missing, and one of them has an importer")
+        yield f"| {names} | {cell(why)} |"
+
+
 def program_table() -> Iterator[str]:
     """One row an operator of ours."""
     yield "| operator | meaning | integer form | HLS kernels |"
@@ -281,7 +298,7 @@ def page() -> str:
         program="\n".join(program_table()),
         engines="\n".join(engines_table()),
         spelt_out=", ".join(sorted(f"{domain}.{kind}" if domain else kind for domain, kind in EXPANSIONS)),
-        missing=", ".join(name for name in KNOWN.split() if name not in IMPORTERS and ("", name) not in EXPANSIONS),
+        missing="\n".join(missing_table()),
     )
 
 
