@@ -224,6 +224,22 @@ def test_options_that_would_change_the_model_s_integers_are_refused(options, com
     assert not (tmp_path / "p").exists()
 
 
+def test_inspect_shows_what_a_model_says_about_its_integers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("inspect", partly(tmp_path / "net.onnx")) == 0
+    printed = capsys.readouterr().out
+    for said in ("int6 x 0.25 (powers of 2)", "weights int4 x 0.3", "own integers", "spatial, channels 2"):
+        assert said in printed
+
+
+def test_why_an_operator_is_missing_is_said(tmp_path, capsys):
+    m = Model()
+    m.input("x", "N", 6)
+    m.output(m.add("LogSoftmax", "x", name="last"))
+    assert run("inspect", m.save(tmp_path / "net.onnx")) == 2
+    assert "LogSoftmax 'last': this operator is not supported (leave it out" in capsys.readouterr().err
+
+
 def test_stored_weights_are_the_model_s(tmp_path):
     path = network(2, dyadic=False).save(tmp_path / "net.onnx")
     own = {n.layer: n.operator.weights.integers for n in real_graph(path).nodes if hasattr(n.operator, "weights")}

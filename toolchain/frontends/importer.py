@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from toolchain.errors import ModelError, ToolchainError, UnsupportedOperator
 from toolchain.frontends.folding import FOLD_LIMIT, KEPT
+from toolchain.frontends.missing import reason
 from toolchain.frontends.onnx import constants_of, unsupported
 from toolchain.ir import Array, Constant, Graph, Input, Levels, Node, Output, RealType, Shape
 from toolchain.ops import IMPORTERS, Operator
@@ -276,7 +277,8 @@ class Importer:
             return
         if translate is None:
             domain = f" of domain {proto.domain!r}" if proto.domain not in ("", "ai.onnx") else ""
-            self.problems.append(f"{where}: this operator{domain} is not supported")
+            why = "" if domain else reason(proto.op_type)
+            self.problems.append(f"{where}: this operator{domain} is not supported{why and f' ({why})'}")
             self._placeholder(node)
             return
         if any(name in self._unknown for name in node.inputs):

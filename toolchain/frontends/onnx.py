@@ -20,6 +20,7 @@ from toolchain.errors import ModelError, ToolchainError, UnsafeModel, Unsupporte
 from toolchain.frontends.broadcasts import spell_out_broadcasts
 from toolchain.frontends.folding import FOLD_LIMIT, Folding, quiet
 from toolchain.frontends.interpolation import BEFORE_11
+from toolchain.frontends.missing import reason
 from toolchain.frontends.qonnx import QONNX, forget_functions, spell_out_domain
 from toolchain.frontends.qoperators import spell_out_quantized
 from toolchain.frontends.weights import apart, put_back
@@ -260,7 +261,8 @@ def _unsupported_before_conversion(model: onnx.ModelProto) -> list[str]:
         elif node.op_type in ("Shape", "Size") or all(name in constants for name in node.input):
             constants.update(node.output)
         elif node.op_type not in IMPORTERS:
-            problems.append(f"{where}: this operator is not supported")
+            why = reason(node.op_type)
+            problems.append(f"{where}: this operator is not supported{why and f' ({why})'}")
     return problems if foreign else []
 
 

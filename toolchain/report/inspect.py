@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
 from toolchain.ops.fake_quantize import FakeQuantize
 from toolchain.ops.linear import LinearOperator
+from toolchain.packing.search import transforms
 from toolchain.passes import pipeline
 
 
@@ -37,6 +38,7 @@ def layer_table(graph: Graph) -> Table:
     columns = ("layer", "op", "input", "output", *(["quantization"] if any(own) else []))
     for column in columns:
         table.add_column(column, overflow="fold")
+    table.add_column("domains", overflow="fold")
     for column in ("parameters", "MACs"):
         table.add_column(column, justify="right")
     totals = [0, 0]
@@ -50,11 +52,12 @@ def layer_table(graph: Graph) -> Table:
             ", ".join("x".join(map(str, shape)) for shape in shapes),
             "x".join(map(str, graph.types[node.name].shape)),
             *([found] if any(own) else []),
+            ", ".join(domains(node.operator)),
             str(parameters),
             str(macs),
         )
     table.add_section()
-    table.add_row("total", f"{len(graph.nodes)} layers", *[""] * (len(columns) - 2), *map(str, totals))
+    table.add_row("total", f"{len(graph.nodes)} layers", *[""] * (len(columns) - 1), *map(str, totals))
     return table
 
 
@@ -74,6 +77,18 @@ def quantization(operator: Operator, type: Type) -> str:
         meaning = f" x {type.meaning.scale:.6g} zero {type.meaning.zero_point}" if type.meaning else ""
         return f"{'' if type.signed else 'u'}int{type.width}{meaning}"
     return ""
+
+
+def domains(operator: Operator) -> Iterator[str]:
+    """What the packing may code a layer's weights in: as they are, or transformed over taps or over channels."""
+    if not isinstance(operator, LinearOperator) or operator.weight_type is not None:
+        return
+    if isinstance(operator.weights, Levels):
+        yield "own integers"
+        return
+    for transform in transforms(operator.filters, "auto"):
+        size = "x".join(str(n) for n in (transform.rows, transform.columns) if n > 1)
+        yield {"taps": f"dct {size}", "channels": f"channels {size}"}.get(transform.kind, "spatial")
 
 
 def _scales(scales: Array) -> str:

@@ -1,7 +1,8 @@
 """`python -m toolchain.report.operators > docs/operators.md`: what is supported, read out of the registry and its code.
 
-Nothing is listed by hand but `KNOWN`: attributes, constants and refusals are those that the importers' syntax trees
-hold, kernels those that the operators' samples ask for, on every engine that the folding solver has for them.
+Nothing is listed by hand but `frontends/missing.py`: attributes, constants and refusals are those that the importers'
+syntax trees hold, kernels those that the operators' samples ask for, on every engine that the folding solver has for
+them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Folding
 from toolchain.frontends.keras.layers import LAYERS
+from toolchain.frontends.missing import MISSING
 from toolchain.frontends.qoperators import EXPANSIONS
 from toolchain.frontends.tflite import INTEGER, TRANSLATIONS
 from toolchain.hardware.folding import options
@@ -25,24 +27,6 @@ from toolchain.ops import IMPORTERS, OPERATORS, Operator, Sample
 from toolchain.ops.conv import Conv
 from toolchain.ops.linear import LinearOperator
 from toolchain.quantization.configuration import LayerConfiguration
-
-KNOWN = {
-    "Attention": "one operator for what MatMul, Add and Softmax do; export those",
-    "Cast, Ceil, Floor, Round": "of computed values: cutting off is Quant's business (`rounding_mode`); constants are folded",
-    "CumSum, ScatterND, GatherND": "addresses that depend on values; constant ones of Gather are supported",
-    "DynamicQuantizeLinear": "its scale depends on the sample, so no circuit can be sized; quantize statically",
-    "Einsum": "write it as MatMul, Transpose and Reshape",
-    "Equal, Greater, Less, Where": "choices by comparison; Max, Min, Clip and Relu are supported",
-    "GlobalLpPool, LpPool, Log, LogSoftmax, Pow, Reciprocal, Sqrt": "no table with a bounded error over the range of real "
-    "inputs; LogSoftmax at an output may be left out, its order is that of its input",
-    "GridSample, RoiAlign, MaxRoiPool": "reads at computed places",
-    "If, Loop, Scan": "control flow; unrolled by constant folding where its condition is constant",
-    "MaxUnpool": "needs the indices of maxima",
-    "Mean": "of several tensors: write it as Add and Mul",
-    "NonMaxSuppression, NonZero, Unique": "as many results as the sample has; run it on the host",
-    "Shape, Size, Tile": "of computed shapes; those of constants are folded",
-}
-"""Operators that networks of this field hold and that are not supported, and why or what helps."""
 
 PAGE = """# Operators
 
@@ -221,12 +205,12 @@ def refusals_of_shape(kind: type[Operator]) -> Iterator[str]:
 
 
 def missing_table() -> Iterator[str]:
+    """What is missing, and why. An operator that has an importer must not be in it."""
     yield "| ONNX | why, or what helps |"
     yield "|---|---|"
-    for names, why in KNOWN.items():
-        if any(name in IMPORTERS for name in names.split(", ")):
-            raise AssertionError(f"{names} are listed as missing, and one of them has an importer")
-        yield f"| {names} | {cell(why)} |"
+    for names, why in MISSING.items():
+        assert not set(names) & set(IMPORTERS)
+        yield f"| {', '.join(names)} | {cell(why)} |"
 
 
 def program_table() -> Iterator[str]:
