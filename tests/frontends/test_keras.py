@@ -225,7 +225,7 @@ def test_all_problems_at_once(tmp_path):
         INPUT,
         layer("Conv2D", "c", **{**CONV, "padding": "reflect", "activation": "celu"}, twist=1),
         layer("Lambda", "l", function="cos"),
-        sequential(layer("LSTM", "r", units=3), layer("QDense", "q", units=3), name="inner"),
+        sequential(layer("LSTM", "r", units=3), layer("QLSTM", "q", units=3), name="inner"),
         layer("Dense", "h", units=3, dtype="float16"),
         layer("UpSampling2D", "u", interpolation="bilinear"),
         {**layer("Dense", "f", units=3), "module": "mine", "registered_name": "mine>Dense"},
@@ -235,7 +235,7 @@ def test_all_problems_at_once(tmp_path):
     problems = caught.value.problems
     wanted = [
         ("c", "Conv2D", "padding"), ("c", "Conv2D", "activation"), ("c", "Conv2D", "twist"), ("l", "Lambda", "class"),
-        ("inner/r", "LSTM", "class"), ("inner/q", "QDense", "class"), ("h", "Dense", "dtype"),
+        ("inner/r", "LSTM", "class"), ("inner/q", "QLSTM", "class"), ("h", "Dense", "dtype"),
         ("u", "UpSampling2D", "interpolation"), ("f", "Dense", "class"),
     ]  # fmt: skip
     assert len(problems) == len(wanted)
@@ -243,7 +243,7 @@ def test_all_problems_at_once(tmp_path):
         found = [text for text in problems if text.startswith(f"{name} ({kind}): ") and attribute in text]
         assert found, (name, attribute)
         assert found[0] in str(caught.value)
-    assert "arrives with a later version" in str(caught.value)
+    assert "export the model to QONNX" in str(caught.value)
 
 
 def test_training_behaviour_is_refused(tmp_path):
@@ -291,11 +291,3 @@ def test_hls4ml_examples(name):
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
     output = run(model, RNG.normal(size=(4, *shape)).astype(np.float32))[0]
     np.testing.assert_allclose(output.sum(axis=-1), 1, atol=1e-5)
-
-
-@pytest.mark.optional
-@pytest.mark.parametrize("name", ["qkeras_3layer", "qkeras_mnist_cnn"])
-def test_qkeras_is_refused(name):
-    with pytest.raises(UnsupportedOperator, match="carries its own quantization") as caught:
-        load(real(f"hls4ml/{name}.json"))
-    assert len(caught.value.problems) >= 5

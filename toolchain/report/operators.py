@@ -18,6 +18,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Folding
 from toolchain.frontends.keras.layers import LAYERS
+from toolchain.frontends.keras.quantizers import SETTINGS
 from toolchain.frontends.missing import MISSING
 from toolchain.frontends.qoperators import EXPANSIONS
 from toolchain.frontends.tflite import INTEGER, TRANSLATIONS
@@ -48,6 +49,9 @@ DequantizeLinear, the operator and QuantizeLinear before that: {spelt_out}.
 Layers of `.keras`, `.h5` and `.json` files. They become ONNX operators first, to which the table above applies.
 
 {keras}
+
+QKeras's layers among them become these operators and `qonnx` quantizers. Their quantizers are read as data, as text or as
+mappings: {quantizers}.
 
 ## TFLite
 
@@ -277,6 +281,7 @@ def page() -> str:
     return PAGE.format(
         onnx="\n".join(onnx_table()),
         keras=", ".join(sorted(LAYERS)),
+        quantizers=", ".join(sorted(SETTINGS)),
         tflite=", ".join(sorted(TRANSLATIONS)),
         tflite_integers=", ".join(sorted(INTEGER)),
         program="\n".join(program_table()),

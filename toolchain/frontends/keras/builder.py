@@ -76,10 +76,11 @@ class Builder(Names):
             if name in used
         ]
         sources, results = [typed(value) for value in inputs], [typed(value) for value in outputs]
+        domains = sorted({node.domain for node in self.nodes} - {""})
         graph = helper.make_graph(self.nodes, name, sources, results, initializers)
         return helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid(domain, 1 if domain else OPSET) for domain in ("", *domains)],
             ir_version=IR_VERSION,
             producer_name="toolchain.frontends.keras",
         )

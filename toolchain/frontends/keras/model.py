@@ -20,6 +20,8 @@ MAX_LAYERS = 10_000
 MAX_DEPTH = 12
 MAX_NAME = 256
 MODEL_CLASSES = ("Functional", "Model", "Sequential")
+PACKAGES = ("keras", "tf_keras", "tensorflow", "qkeras")
+"""Whose classes are known, by the first part of their module."""
 LAYER_KEYS = frozenset(
     {
         "class_name", "config", "module", "registered_name", "name", "inbound_nodes", "build_config",
@@ -198,9 +200,9 @@ class Reader:
 def is_keras(serialized: dict[str, Json]) -> bool:
     """True when the class is Keras's own: a custom class may carry the name of a built-in one."""
     module, registered = serialized.get("module"), serialized.get("registered_name")
-    if registered is not None and registered != serialized.get("class_name"):
+    if registered is not None and str(registered).removeprefix("qkeras>") != serialized.get("class_name"):
         return False
-    return module is None or (isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras", "tensorflow"))
+    return module is None or (isinstance(module, str) and module.split(".")[0] in PACKAGES)
 
 
 def is_function(serialized: dict[str, Json]) -> bool:

@@ -3,7 +3,16 @@
 from typing import Final
 
 from toolchain.frontends.keras.fields import Fields
-from toolchain.frontends.keras.layers import activation, convolution, dense, merge, normalization, pooling, shape
+from toolchain.frontends.keras.layers import (
+    activation,
+    convolution,
+    dense,
+    merge,
+    normalization,
+    pooling,
+    quantized,
+    shape,
+)
 from toolchain.frontends.keras.layers.base import Identity, Layer, Role
 
 __all__ = ["LAYERS", "OPERATIONS", "Layer", "Role", "read_layer"]
@@ -28,6 +37,13 @@ LAYERS: Final[dict[str, type[Layer]]] = {
             shape.ZeroPadding2D, shape.Cropping1D, shape.Cropping2D, shape.UpSampling2D,
         )
     },
+    **{
+        kind.__name__: kind
+        for kind in (
+            quantized.QActivation, quantized.QBatchNormalization, quantized.QConv1D, quantized.QConv2D,
+            quantized.QDense, quantized.QDepthwiseConv2D, quantized.QSeparableConv1D, quantized.QSeparableConv2D,
+        )
+    },
     **dict.fromkeys(IDENTITIES, Identity),
     # Names that TensorFlow 1.x wrote.
     "BatchNormalizationV1": normalization.BatchNormalization,
@@ -45,11 +61,11 @@ OPERATIONS: Final[dict[str, type[Layer]]] = {
 }
 
 QKERAS: Final = (
-    "QActivation", "QAdaptiveActivation", "QDense", "QConv1D", "QConv2D", "QConv2DTranspose", "QDepthwiseConv2D",
-    "QSeparableConv1D", "QSeparableConv2D", "QMobileNetSeparableConv2D", "QConv2DBatchnorm", "QDenseBatchnorm",
-    "QDepthwiseConv2DBatchnorm", "QBatchNormalization", "QAveragePooling2D", "QGlobalAveragePooling2D",
-    "QSimpleRNN", "QLSTM", "QGRU", "QBidirectional", "QOctaveConv2D",
+    "QAdaptiveActivation", "QConv2DTranspose", "QMobileNetSeparableConv2D", "QConv2DBatchnorm", "QDenseBatchnorm",
+    "QDepthwiseConv2DBatchnorm", "QAveragePooling2D", "QGlobalAveragePooling2D", "QSimpleRNN", "QLSTM", "QGRU",
+    "QBidirectional", "QOctaveConv2D",
 )  # fmt: skip
+"""Layers of QKeras that are not supported."""
 CODE: Final = ("Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceProperty")
 
 
@@ -57,8 +73,10 @@ def read_layer(fields: Fields, is_keras: bool, is_operation: bool) -> Layer:
     """Reads one layer's settings. What is unsupported goes to `fields.problems`, and an identity stands for it."""
     kind = fields.kind
     layer = (OPERATIONS if is_operation else LAYERS).get(kind)
-    if kind in QKERAS or str(fields.config.get("module", "")).startswith("qkeras"):
-        fields.refuse("class", "carries its own quantization: arrives with a later version")
+    if kind in QKERAS:
+        fields.refuse("class", "is a layer of QKeras that is not supported; export the model to QONNX")
+    elif str(fields.config.get("module", "")).startswith("hgq"):
+        fields.refuse("class", "is a layer of HGQ, whose trained bit widths are not read; export the model to QONNX")
     elif kind == "Lambda":
         fields.refuse("class", "holds Python code, which is never executed; use built-in layers")
     elif kind in CODE:

@@ -8,6 +8,7 @@ from toolchain.errors import ModelError
 from toolchain.frontends.keras.builder import Call, Value
 from toolchain.frontends.keras.fields import Fields, show
 from toolchain.frontends.keras.layers.base import Role, Unary
+from toolchain.frontends.keras.quantizers import Quantizer, is_quantizer, read_quantizer
 
 Emitter: TypeAlias = Callable[[Call, Value, str], Value]
 
@@ -77,6 +78,7 @@ class Activation(Unary):
     name: str = "linear"
     slope: float = 0.0
     layer: Unary | None = None
+    quantizer: Quantizer | None = None
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -89,6 +91,8 @@ class Activation(Unary):
         value = fields.take("activation") if required else fields.take("activation", None)
         if value is None:
             return cls()
+        if is_quantizer(value):
+            return cls("quantizer", quantizer=read_quantizer(fields, "activation"))
         if isinstance(value, dict):
             return cls._layer(fields, value)
         name = ALIASES.get(value, value) if isinstance(value, str) else None
@@ -127,6 +131,8 @@ class Activation(Unary):
     def _emit(self, call: Call, value: Value, suffix: str) -> Value:
         if self.layer is not None:
             return self.layer.apply(replace(call, name=f"{call.name}/{suffix}" if suffix else call.name), value)
+        if self.quantizer is not None:
+            return self.quantizer.emit(call, value, suffix)
         if self.name == "hard_sigmoid":
             return call.node("HardSigmoid", [value], value.shape, suffix, alpha=self.slope, beta=0.5)
         return FUNCTIONS[self.name](call, value, suffix)
