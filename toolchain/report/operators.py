@@ -50,8 +50,8 @@ Layers of `.keras`, `.h5` and `.json` files. They become ONNX operators first, t
 
 {keras}
 
-QKeras's layers among them become these operators and `qonnx` quantizers. Their quantizers are read as data, as text or as
-mappings: {quantizers}.
+QKeras's layers among them become these operators and `qonnx` quantizers. Their quantizers are read as data, as text or
+as mappings: {quantizers}.
 
 ## TFLite
 

@@ -75,14 +75,12 @@ def read_layer(fields: Fields, is_keras: bool, is_operation: bool) -> Layer:
     layer = (OPERATIONS if is_operation else LAYERS).get(kind)
     if kind in QKERAS:
         fields.refuse("class", "is a layer of QKeras that is not supported; export the model to QONNX")
-    elif str(fields.config.get("module", "")).startswith("hgq"):
-        fields.refuse("class", "is a layer of HGQ, whose trained bit widths are not read; export the model to QONNX")
     elif kind == "Lambda":
         fields.refuse("class", "holds Python code, which is never executed; use built-in layers")
     elif kind in CODE:
         fields.refuse("class", "is a bare TensorFlow function; use the layer of the same meaning (Add, ReLU, ...)")
     elif not is_keras:
-        fields.refuse("class", "is a custom class, its meaning is not in the file")
+        fields.refuse("class", "is a custom class, its meaning is not in the file; of HGQ and others export ONNX")
     elif layer is None:
         fields.refuse("class", "is not supported")
     else:
