@@ -205,6 +205,7 @@ def test_layers_are_refused_by_name(member, complaint, tmp_path):
         load(tmp_path / "m.json")
 
 
+@pytest.mark.optional
 def test_the_model_of_digits_keeps_its_accuracy(tmp_path):
     path = DATA / "hls4ml/qkeras_mnist_cnn.json"
     if not path.is_file():

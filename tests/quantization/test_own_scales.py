@@ -302,6 +302,7 @@ def test_products_of_scales_next_to_a_power_of_two_are_it():
 DATA = Path(__file__).parents[3] / "shared/data"
 
 
+@pytest.mark.optional
 @pytest.mark.parametrize("name", ["TFC_2W2A", "TFC_1W1A", "kwsmlp_w3a3"])
 def test_a_real_model_gives_what_its_executor_gives(name, tmp_path):
     """Up to what the executor's float32 arithmetic leaves open, and the last step of outputs with an offset."""

@@ -11,7 +11,7 @@ from toolchain.errors import ModelError
 from toolchain.ir import Graph
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5", ".json")
-LATER = {".pb": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch"}
+PYTORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def read_model(
@@ -21,17 +21,24 @@ def read_model(
 
     Raises ModelError (UnsafeModel, UnsupportedOperator) for everything that cannot be read.
     """
-    from toolchain.frontends import keras, tflite
+    from toolchain.frontends import keras, tensorflow_files, tflite
     from toolchain.frontends.onnx import load, normalize
 
+    if tensorflow_files.is_tensorflow(path):
+        if weights is not None:
+            raise ModelError("--weights goes with a Keras model", where=path.name)
+        model = tensorflow_files.load(path, input_shapes)
+        names = {given.name for given in model.graph.input}
+        shapes = {name if name in names else f"{name}:0": shape for name, shape in (input_shapes or {}).items()}
+        return normalize(model, shapes)
     if not path.is_file():
-        raise ModelError("is no file", where=str(path))
+        raise ModelError("is no file" if not path.is_dir() else "is a folder without saved_model.pb", where=str(path))
     suffix = path.suffix.lower()
-    if suffix in LATER:
+    if suffix in PYTORCH_SUFFIXES:
         raise ModelError(
-            f"is a {LATER[suffix]} file, which this version does not read",
+            "is a PyTorch file: it holds code or weights without the network",
             where=path.name,
-            fix="Export it as ONNX or Keras.",
+            fix="Export it with torch.onnx.export(model, example, 'model.onnx', opset_version=18).",
         )
     if suffix in KERAS_SUFFIXES:
         return normalize(keras.load(path, weights, input_shapes), input_shapes)
