@@ -185,6 +185,10 @@ def _real_step(build: Builder, value: str, values: list[str]) -> str:
         limited = build.add(Clip(*((0, None), (-0.5, 0.75), (None, 1.0))[int(rng.integers(3))]), value)
         step = Constant(np.full((1,) * rank, rng.uniform(0.01, 0.1)))
         result = build.add(FakeQuantize(step, *((-8, 7), (0, 255), (-127, 127))[int(rng.integers(3))]), limited)
+        if rng.integers(3) == 0:
+            whole = build.add(Concat(int(rng.integers(rank))), result, value)
+            other = Constant(np.full((1,) * rank, rng.uniform(0.01, 0.1)))
+            return build.add(FakeQuantize(other, -128, 127), whole)
         if rng.integers(2):
             curve = build.add(Sigmoid(), result)
             gate = curve if rng.integers(2) else build.add(Product(), result, curve)

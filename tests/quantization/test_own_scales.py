@@ -162,6 +162,22 @@ def test_a_curve_between_two_quantizations_is_one_table(name, tmp_path):
     assert np.array_equal(project.simulator().predict(x), wanted)
 
 
+def test_parts_of_a_concatenation_may_have_scales_of_their_own(tmp_path):
+    """An SSD's heads: each part is quantized as the whole is."""
+    m = Model()
+    m.input("x", "N", 2, 6)
+    parts = [qdq(m, "x", 0.05, 120), qdq(m, m.add("Relu", "x"), 0.031, 0), quant(m, "x", 0.11, 4)]
+    m.output(qdq(m, m.add("Concat", *parts, axis=1), 0.043, 100))
+    path = m.save(tmp_path / "net.onnx")
+    x = np.random.default_rng(1).normal(0, 4, (20, 2, 6)).astype(np.float32)
+    model = Importer(normalize(m.proto()), "case").run()  # before the passes
+    lowered = lower(real_graph(path), {"x": x}, Configuration())
+    ((name, wanted),) = outputs(model, x).items()
+    simulator = Simulator(pipeline.run(lowered.graph, pipeline.EXACT_PASSES), "reference")
+    close = 2.0**-12  # the input has several quantizations, so that it comes in with 16 bits
+    assert (np.abs(simulator.scaled(name, simulator.raw_outputs({"x": x})[name]) - wanted) > close).mean() < 0.005
+
+
 def test_weights_of_a_transposed_convolution_are_kept(tmp_path):
     m = Model(seed=2)
     m.input("x", "N", 2, 5, 5)

@@ -206,15 +206,19 @@ class Scaled:
         return self._kept(node, inputs)
 
     def joined(self, node: Node, operator: Concat, inputs: tuple[str, ...]) -> str | None:
-        """Values of one scale and one type."""
+        """Values of one scale, in a type that holds them all."""
+        lowering = self._lowering
         scales = {self._scales.get(value) for value in inputs}
-        types = [self._lowering.type(value) for value in inputs]
-        if len(scales) > 1 or len({(type.width, type.signed, type.fractions) for type in types}) > 1:
+        types = [lowering.type(value) for value in inputs]
+        if len(scales) > 1 or len({type.fractions for type in types}) > 1:
             return None
         (scale,) = scales
         if scale is None or not scale.is_per_tensor or not types[0].is_scalar:
             return None
-        return self.mark(operator.joined(self._lowering, node, list(inputs)), scale)
+        width, signed = needed_width(min(type.low for type in types), max(type.high for type in types))
+        widths = [max(width, type.width + (signed and not type.signed)) for type in types]
+        common = FixedType(max(widths), max(widths) - types[0].fraction, signed or any(t.signed for t in types))
+        return self.mark(operator.joined(lowering, node, [lowering.to_format(v, common) for v in inputs]), scale)
 
     def largest(self, node: Node, operator: MaxPool, inputs: tuple[str, ...]) -> str | None:
         scale, given = self._scales[inputs[0]], self._lowering.type(inputs[0])
