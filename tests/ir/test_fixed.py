@@ -321,7 +321,8 @@ def test_what_holds_no_integers_is_refused():
 
 
 def entered(x: float, t: FixedType) -> int:
-    raw = math.floor(Fraction(x) * Fraction(2) ** t.fraction + Fraction(1, 2))
+    scaled = Fraction(x) * Fraction(2) ** t.fraction
+    raw = round(scaled) if t.rounding is Rounding.RND_CONV else math.floor(scaled + Fraction(1, 2))
     return min(max(raw, t.low), t.high)
 
 
@@ -361,11 +362,13 @@ def test_quantize_on_ties_and_beside_them():
     assert quantize(np.array([-3.0, -0.0, 255.5, 300]), FixedType(8, 8, False)).tolist() == [0, 0, 255, 255]
 
 
-def test_modes_of_the_type_play_no_part_at_the_entry():
+def test_only_half_to_even_of_the_modes_plays_a_part_at_the_entry():
     values = np.linspace(-20, 20, 801)
-    expected = quantize(values, FixedType(6, 4))
+    up, even = quantize(values, FixedType(6, 4)), quantize(values, FixedType(6, 4, True, Rounding.RND_CONV))
+    assert not np.array_equal(up, even)
     for rounding in ROUNDINGS:
         for overflow in OVERFLOWS:
+            expected = even if rounding == Rounding.RND_CONV else up
             assert np.array_equal(quantize(values, FixedType(6, 4, True, rounding, overflow)), expected)
 
 

@@ -40,7 +40,8 @@ uint32_t accelerator_frame_bytes(const accelerator_terminal* terminal) {
 static double to_even(double number) {
     const double below = floor(number);
     const double rest = number - below;
-    return rest > 0.5 || (rest >= 0.5 && fmod(below, 2.0) != 0.0) ? below + 1.0 : below;
+    return rest > 0.5 || (rest >= 0.5 && below - 2.0 * floor(below / 2.0) != 0.0) ? below + 1.0
+                                                                                  : below;
 }
 
 accelerator_status accelerator_quantize(const accelerator_terminal* terminal, int32_t fraction,
