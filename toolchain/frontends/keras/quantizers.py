@@ -23,7 +23,7 @@ SETTINGS: Final[dict[str, dict[str, Json]]] = {
     "quantized_bits": {
         "bits": 8, "integer": 0, "symmetric": 0, "keep_negative": True, "alpha": None,
         "use_stochastic_rounding": False, "scale_axis": None, "qnoise_factor": 1.0, "var_name": None, "use_ste": True,
-        "use_variables": False,
+        "use_variables": False, "post_training_scale": None,
     },
     "quantized_relu": {
         "bits": 8, "integer": 0, "use_sigmoid": 0, "negative_slope": 0.0, "use_stochastic_rounding": False,
@@ -43,11 +43,6 @@ SETTINGS: Final[dict[str, dict[str, Json]]] = {
     },
 }  # fmt: skip
 """By name: the settings in order, with QKeras's defaults."""
-IN_TRAINING: Final = frozenset(
-    {"use_stochastic_rounding", "scale_axis", "var_name", "use_ste", "use_variables", "temperature",
-     "use_real_sigmoid", "number_of_unrolls", "is_quantized_clip"}
-)  # fmt: skip
-"""Settings without meaning in inference, where alpha is a number."""
 THRESHOLD: Final = 0.33
 
 
@@ -134,8 +129,11 @@ def is_quantizer(value: Json) -> bool:
     return isinstance(value, dict) and is_quantizer(value.get("class_name"))
 
 
-def read_quantizer(fields: Fields, key: str) -> Quantizer | None:
-    """The quantizer of a setting, None for null. What is unsupported goes to `fields.problems`."""
+def read_quantizer(fields: Fields, key: str, *, is_kernel: bool = False) -> Quantizer | None:
+    """The quantizer of a setting, None for null. What is unsupported goes to `fields.problems`.
+
+    QKeras's layers turn an alpha that is not set into "auto_po2" for kernels (`_set_trainable_parameter`).
+    """
     value = fields.take(key, None)
     if value is None:
         return None
@@ -149,6 +147,8 @@ def read_quantizer(fields: Fields, key: str) -> Quantizer | None:
         fields.refuse(f"{key}.{unknown[0]}", f"is no setting of {kind} that is known")
         return None
     settings = {**SETTINGS[kind], **given}
+    if is_kernel and "alpha" in settings and settings["alpha"] is None:
+        settings["alpha"] = "auto_po2"
     try:
         return READERS[kind](settings)
     except UnsupportedOperator as error:
@@ -202,6 +202,8 @@ def _factor(settings: dict[str, Json]) -> float:
 
 
 def _check(settings: dict[str, Json]) -> None:
+    if settings.get("post_training_scale") is not None:
+        raise UnsupportedOperator("post_training_scale is not supported")
     if settings.get("qnoise_factor", 1.0) != 1:
         raise UnsupportedOperator("qnoise_factor is below 1, so that the network is only partly quantized; set it to 1")
 
@@ -230,6 +232,8 @@ def _relu(settings: dict[str, Json]) -> Quantizer:
         raise UnsupportedOperator(f"negative_slope = {show(slope)} is no power of two")
     bits, integer = _whole(settings, "bits", 1, WIDEST), _whole(settings, "integer", -WIDEST, WIDEST)
     count = 1 << bits - bool(slope)
+    if slope and not 1 / count <= slope <= 1:
+        raise UnsupportedOperator(f"negative_slope = {show(slope)} is not between 1 and the step of {bits} bits")
     step = 2.0**integer / count
     if not slope:
         return Quantizer("quantized_relu", Grid(step, 0, count - 1, step))
@@ -255,7 +259,7 @@ def _ternary(settings: dict[str, Json]) -> Quantizer:
     threshold = THRESHOLD if settings["threshold"] is None else settings["threshold"]
     if not is_number(threshold) or threshold <= 0:
         raise UnsupportedOperator(f"threshold = {show(threshold)} is no number above 0")
-    return Quantizer("ternary", Grid(2 * float(threshold), -1, 1, _factor(settings), "HALF_UP"))
+    return Quantizer("ternary", Grid(2 * float(np.float32(threshold)), -1, 1, _factor(settings), "HALF_UP"))
 
 
 def _tanh(settings: dict[str, Json]) -> Quantizer:

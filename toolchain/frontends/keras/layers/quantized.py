@@ -48,7 +48,7 @@ class Quantized(Layer):
     def read(cls, fields: Fields) -> Self:
         """Reads the quantizers, then the layer; ranges are notes of QKeras's for itself."""
         fields.ignore(*cls.ranges)
-        found = {name: read_quantizer(fields, key) for key, name in cls.constants.items()}
+        found = {name: read_quantizer(fields, key, is_kernel=name != "bias") for key, name in cls.constants.items()}
         quantizers = {name: quantizer for name, quantizer in found.items() if quantizer is not None}
         return cls(cls.kind.read(fields), quantizers)
 
