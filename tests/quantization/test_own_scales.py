@@ -178,6 +178,45 @@ def test_parts_of_a_concatenation_may_have_scales_of_their_own(tmp_path):
     assert (np.abs(simulator.scaled(name, simulator.raw_outputs({"x": x})[name]) - wanted) > close).mean() < 0.005
 
 
+def joined(m):
+    """Parts of one scale, one of them signed though nothing in it is negative."""
+    signed = m.add("Relu", quant(m, "x", 0.05, 8, narrow=0))
+    m.output(m.add("Concat", signed, quant(m, signed, 0.05, 8, signed=0, narrow=0), axis=1))
+
+
+def gated(m):
+    """Squeeze and excite: a product with one number a channel."""
+    x = qdq(m, "x", 0.05, 128)
+    gate = qdq(m, m.add("Sigmoid", qdq(m, m.add("GlobalAveragePool", x), 0.02, 120)), 0.004, 0)
+    m.output(qdq(m, m.add("Mul", x, gate), 0.03, 131))
+
+
+def moved(m):
+    """Levels that are compared, flattened, padded and cut before the model quantizes them, a scale a channel."""
+    conv = m.add("Conv", qdq(m, "x", 0.05, 128), quant(m, m.noise(3, 2, 1, 1), np.full((3, 1, 1, 1), 0.3), 4))
+    padded = m.add("Pad", m.add("MaxPool", conv, kernel_shape=[2, 2]), m.integers(0, 0, 1, 0, 0, 0, 0, 1))
+    m.output(quant(m, m.add("Flatten", padded), 0.17, 6, zero_point=3.0))
+
+
+def binary_channels(m):
+    """A power of two for each channel, on values that leave as they are."""
+    weights = quant(m, m.noise(3, 2, 1, 1), np.reshape([0.25, 0.5, 0.125], (3, 1, 1, 1)), 4)
+    conv = m.add("Conv", quant(m, "x", 0.125, 6), weights)
+    m.output(m.add("Transpose", conv, perm=[0, 2, 3, 1]))
+
+
+@pytest.mark.parametrize("build", [joined, gated, moved, binary_channels])
+def test_what_stands_between_quantizations_loses_nothing(build, tmp_path):
+    m = Model(seed=4)
+    m.input("x", "N", 2, 6, 6)
+    build(m)
+    path = m.save(tmp_path / "net.onnx")
+    x = np.random.default_rng(1).normal(0, 3, (8, 2, 6, 6)).astype(np.float32)
+    model = Importer(normalize(m.proto()), "case").run()  # before the passes
+    ((_, wanted),) = outputs(model, x).items()
+    assert np.array_equal(compile_model(path, tmp_path / "p").simulator().predict(x), wanted)
+
+
 def test_weights_of_a_transposed_convolution_are_kept(tmp_path):
     m = Model(seed=2)
     m.input("x", "N", 2, 5, 5)

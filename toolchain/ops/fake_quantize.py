@@ -75,6 +75,14 @@ class FakeQuantize(Operator):
 
         return replace(self, low=level(low, self.low), high=level(high, self.high))
 
+    def number(self, value: float) -> float:
+        """What becomes of one number, where one scale is that of the tensor."""
+        return float(self.evaluate(np.full((1,) * self.scale.array.ndim, value)).flat[0])
+
+    def ranked(self, rank: int) -> FakeQuantize:
+        """The same for a tensor of another rank, where one scale is that of the tensor."""
+        return replace(self, scale=Constant(self.scale.array.reshape((1,) * rank)))
+
     @property
     def ends(self) -> Array:
         """The lowest and the highest result."""

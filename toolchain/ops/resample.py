@@ -60,6 +60,11 @@ class Resample(Operator):
             w.shape[1] == 1 and bool((w.array == 1).all()) for w in (self.row_weights, self.column_weights)
         )
 
+    def copying(self) -> Resample:
+        """The integer form of one that `copies`."""
+        rows, columns = (Constant(w.array.astype(np.int64)) for w in (self.row_weights, self.column_weights))
+        return replace(self, row_weights=rows, column_weights=columns)
+
     def ranges(self, *inputs: TensorType) -> TensorType:
         (given,) = inputs
         if not (self.row_weights.is_integer and self.column_weights.is_integer):
@@ -88,8 +93,7 @@ class Resample(Operator):
     def lower(self, lowering: Lowering, node: Node, inputs: tuple[str, ...]) -> str:
         value = lowering.narrow(inputs[0])
         if self.copies:
-            integers = [Constant(w.array.astype(np.int64)) for w in (self.row_weights, self.column_weights)]
-            return lowering.add(node, replace(self, row_weights=integers[0], column_weights=integers[1]), (value,))
+            return lowering.add(node, self.copying(), (value,))
         bits = max(lowering.configuration.weight_bits, LEAST_BITS)
         u, row_bits = fixed_weights(self.row_weights.array, bits)
         v, column_bits = fixed_weights(self.column_weights.array, bits)

@@ -9,7 +9,7 @@ from toolchain.passes.absorb_limits import absorb_limits
 from toolchain.passes.fold_affine import fold_affine
 from toolchain.passes.fuse_requantize import fuse_requantize
 from toolchain.passes.permute_gemm import permute_gemm
-from toolchain.passes.quantize_parts import quantize_parts
+from toolchain.passes.quantize_early import quantize_early
 from toolchain.passes.sink_transposes import sink_transposes
 from toolchain.passes.tabulate import tabulate
 
@@ -20,7 +20,7 @@ REAL_PASSES: tuple[Pass, ...] = (
     fold_affine,
     permute_gemm,
     fold_affine,
-    quantize_parts,
+    quantize_early,
     absorb_limits,
     tabulate,
 )

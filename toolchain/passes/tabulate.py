@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,9 +27,10 @@ ELEMENTWISE = (*PLAIN, Curve, Extremum, PRelu, Product, Sigmoid, Sign, Tanh)
 
 @dataclass(frozen=True)
 class _Function:
-    """What a value is of each level of the quantization `source`."""
+    """What a value is of each level that `quantizer` gives, which are there under the name `place`."""
 
-    source: Node
+    place: str
+    quantizer: FakeQuantize
     values: Array
     is_curve: bool
 
@@ -40,7 +41,7 @@ def tabulate(graph: Graph) -> Graph:
     functions: dict[str, _Function] = {}
     for node in graph.nodes:
         operator = node.operator
-        found = _function(node, functions)
+        found = _moved(graph, node, functions) or _function(node, functions)
         if isinstance(operator, FakeQuantize) and _is_simple(operator):
             if found is None or not found.is_curve:
                 functions[node.name] = _source(node, operator)
@@ -48,9 +49,7 @@ def tabulate(graph: Graph) -> Graph:
                 continue
             functions[node.name] = found
             table = _lookup(found, operator)
-            rewriter.stand_for(
-                node.name, rewriter.add(node.name, table, (rewriter.new(found.source.name),), node.layer)
-            )
+            rewriter.stand_for(node.name, rewriter.add(node.name, table, (rewriter.new(found.place),), node.layer))
             continue
         if found is not None:
             functions[node.name] = found
@@ -64,7 +63,16 @@ def _is_simple(operator: FakeQuantize) -> bool:
 
 def _source(node: Node, operator: FakeQuantize) -> _Function:
     levels = np.arange(operator.low, operator.high + 1) * operator.scale.array.flat[0]
-    return _Function(node, levels.reshape(-1, *(1,) * operator.scale.array.ndim), is_curve=False)
+    return _Function(node.name, operator, levels.reshape(-1, *(1,) * operator.scale.array.ndim), is_curve=False)
+
+
+def _moved(graph: Graph, node: Node, functions: dict[str, _Function]) -> _Function | None:
+    """The levels of a quantization themselves, in another place."""
+    given = functions.get(node.inputs[0]) if node.operator.is_layout and len(node.inputs) == 1 else None
+    if given is None or given.place != node.inputs[0]:
+        return None
+    rank = len(graph.types[node.name].shape)
+    return replace(given, place=node.name, values=given.values.reshape(-1, *(1,) * rank))
 
 
 def _function(node: Node, functions: dict[str, _Function]) -> _Function | None:
@@ -72,13 +80,13 @@ def _function(node: Node, functions: dict[str, _Function]) -> _Function | None:
     given = [functions.get(name) for name in node.inputs]
     known = [one for one in given if one is not None]
     operator = node.operator
-    if not known or len(known) < len(given) or len({one.source.name for one in known}) > 1:
+    if not known or len(known) < len(given) or len({one.place for one in known}) > 1:
         return None
     if not isinstance(operator, (*ELEMENTWISE, FakeQuantize)) or not _is_uniform(operator):
         return None
     values = operator.evaluate(*(one.values for one in known))
     is_curve = any(one.is_curve for one in known) or not isinstance(operator, (*PLAIN, FakeQuantize))
-    return _Function(known[0].source, np.asarray(values), is_curve)
+    return replace(known[0], values=np.asarray(values), is_curve=is_curve)
 
 
 def _is_uniform(operator: Operator) -> bool:
@@ -91,8 +99,6 @@ def _is_uniform(operator: Operator) -> bool:
 
 
 def _lookup(found: _Function, operator: FakeQuantize) -> Lookup:
-    source = found.source.operator
-    assert isinstance(source, FakeQuantize)
     levels = np.rint(found.values / operator.scale.array.flat[0]).astype(np.int64).ravel()
-    scale, step = (float(one.scale.array.flat[0]) for one in (source, operator))
-    return Lookup(scale, source.low, step, Constant(levels))
+    scale, step = (float(one.scale.array.flat[0]) for one in (found.quantizer, operator))
+    return Lookup(scale, found.quantizer.low, step, Constant(levels))

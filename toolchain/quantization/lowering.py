@@ -143,6 +143,12 @@ class Lowering:
             for one in ([node] if node else []) + list(self.graph.consumers[name]):
                 if isinstance(one.operator, FakeQuantize | Lookup):
                     return one.operator.ends
+        return self._observed(name)
+
+    def _observed(self, name: str) -> Array:
+        """Real values of a node. Raises CalibrationError when there is no data."""
+        if self.invented:
+            node = self.graph.by_name.get(name)
             raise CalibrationError(
                 "the model does not say how this value is quantized, so a format has to be chosen on real inputs",
                 where=f"layer {node.layer if node else name!r}",
@@ -247,7 +253,7 @@ class Lowering:
         """The packer's coding of a layer's weights."""
         if self.packer is None:
             return None
-        filters, real, given = operator.filters, self._seen(node.name), self.types[value]
+        filters, real, given = operator.filters, self._observed(node.name), self.types[value]
         outputs = real.reshape(-1, filters.groups, real.shape[-1] // filters.groups)
 
         def vectors(chosen: Array) -> tuple[Array, Array]:
@@ -289,7 +295,7 @@ class Lowering:
             arrays = _exact(arrays)
         sums = trial.evaluate(arrays)
         got = np.ldexp(sums.astype(np.float64), -points)
-        difference = (self._seen(node.name) - got).reshape(-1, got.shape[-1])
+        difference = (self._observed(node.name) - got).reshape(-1, got.shape[-1])
         mean, count = difference.mean(axis=0), len(got)
         noise = difference.var(axis=0) / max(count, 1)
         kept = np.clip(1 - noise / np.maximum(np.square(mean), 1e-300), 0, 1)
@@ -349,7 +355,7 @@ class Lowering:
             width = max(width, OUTPUT_BITS)  # so that the model's own quantization behind it sees what it saw
         type = forced or _raw_format(real, width) or (None if self.invented else dyadic_grid(floats, width))
         if type is None:
-            seen = np.array(grid.ends) if grid and self.invented else self._seen(given.name)
+            seen = np.array(grid.ends) if grid and self.invented else self._observed(given.name)
             type = choose_format(seen, width, bool(seen.min(initial=0) < 0))
         if forced:
             self._forced.add(name)
@@ -407,10 +413,13 @@ class Lowering:
             )
 
     def _force(self, value: str, type: FixedType) -> str:
-        """The value in a format that the user asked for, which its readers take as it is, however wide."""
-        forced = self.to_format(value, type)
-        self._forced.add(forced)
-        return forced
+        """The value in a format that the user asked for."""
+        return self.keep(self.to_format(value, type))
+
+    def keep(self, value: str) -> str:
+        """The value, which its readers take as it is from here on, however wide."""
+        self._forced.add(value)
+        return value
 
     def _comes_from_outside(self, name: str, reader: Node) -> bool:
         """Is a value an input of the reader's layer, not one of its own partial results?"""

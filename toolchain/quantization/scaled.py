@@ -25,8 +25,11 @@ from toolchain.ops.conv import Conv
 from toolchain.ops.fake_quantize import FakeQuantize
 from toolchain.ops.linear import LinearOperator
 from toolchain.ops.lookup import Lookup
+from toolchain.ops.matrix_product import MatrixProduct
 from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.pad import Pad
+from toolchain.ops.product import Product
+from toolchain.ops.resample import Resample
 from toolchain.ops.rescale import Rescale
 from toolchain.ops.transpose import Transpose
 from toolchain.quantization.formats import choose_format
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 SETTLED_BITS = 16
 """Width of a value that leaves its scale for a binary point."""
 BIAS_LIMIT = 1 << 40
+WHOLE = 1e-9
+"""Products and quotients of scales so close to a whole number are it."""
 OPERAND_BITS = 24
 """Of multipliers that bring two summands to one unit: what one port of a DSP48 takes beside a sign."""
 
@@ -52,7 +57,7 @@ class Scale:
     @classmethod
     def of(cls, unit: Array | float, offset: Array | float = 0.0) -> Scale:
         """Equal entries become one."""
-        pair = [np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (unit, offset)]
+        pair = [np.atleast_1d(np.asarray(v, dtype=np.float64)) + 0.0 for v in (unit, offset)]  # no -0.0
         return cls(*(v[:1] if (v == v[0]).all() else v for v in pair))
 
     @property
@@ -109,25 +114,25 @@ class Scaled:
                 value = rule(self, node, node.operator, inputs)
                 return None if value is None else self._owned(node, value)
         if node.operator.is_layout and len(inputs) == 1 and self._scales[inputs[0]].is_per_tensor:
-            return self._kept(node, inputs)
+            return self._kept(node, (self._aligned(inputs[0]),))
         return None
 
     def settled(self, value: str) -> str:
         """The value with a meaning that is a binary point alone."""
         scale = self._scales.get(value)
         if scale is None or scale.is_plain:
-            return value
+            return self._lowering.aligned(value) if scale else value
         if value not in self._settled:
             lowering = self._lowering
             type = choose_format(self._seen(value), max(SETTLED_BITS, lowering.configuration.activation_bits), True)
-            self._settled[value] = self._on_step(value, lowering.origin(value), type, "settled")
+            self._settled[value] = lowering.keep(self._on_step(value, lowering.origin(value), type, "settled"))
         return self._settled[value]
 
     def as_output(self, value: str) -> str:
         """The value as it leaves the program: its own integers where one scale and zero point say what they mean."""
         scale, given = self._scales[value], self._lowering.type(value)
-        if scale.is_plain and given.is_scalar:
-            return value
+        if scale.is_plain:
+            return self._lowering.aligned(value)
         unit = scale.unit * np.ldexp(1.0, -np.array(given.fractions))
         step = np.float32(unit[0])
         zero = -scale.offset / unit
@@ -196,14 +201,17 @@ class Scaled:
         return None
 
     def moved(self, node: Node, operator: Pad, inputs: tuple[str, ...]) -> str | None:
-        value = inputs[0]
-        given, scale = self._lowering.type(value), self._scales[value]
-        if operator.value or not scale.is_per_tensor or not given.is_scalar:
+        """The border holds the integer of its number, if there is one."""
+        scale = self._scales[inputs[0]]
+        if not scale.is_per_tensor:
             return None
-        if scale.offset.any():
-            centred = self._centred(value)
-            return None if centred is None else self._kept(node, (centred,))
-        return self._kept(node, inputs)
+        value = self._aligned(inputs[0])
+        given = self._lowering.type(value)
+        border = (operator.value - scale.offset[0]) / scale.unit[0] * np.ldexp(1.0, given.fraction)
+        raw = int(np.rint(border))
+        if abs(border - raw) > WHOLE * max(abs(border), 1) or not given.fixed.low <= raw <= given.fixed.high:
+            return None
+        return self.mark(self._lowering.add(node, replace(operator, value=raw), (value,)), scale)
 
     def joined(self, node: Node, operator: Concat, inputs: tuple[str, ...]) -> str | None:
         """Values of one scale, in a type that holds them all."""
@@ -215,14 +223,14 @@ class Scaled:
         (scale,) = scales
         if scale is None or not scale.is_per_tensor or not types[0].is_scalar:
             return None
-        width, signed = needed_width(min(type.low for type in types), max(type.high for type in types))
-        widths = [max(width, type.width + (signed and not type.signed)) for type in types]
-        common = FixedType(max(widths), max(widths) - types[0].fraction, signed or any(t.signed for t in types))
+        signed = any(type.signed for type in types)
+        width = max(type.width + (signed and not type.signed) for type in types)
+        common = FixedType(width, width - types[0].fraction, signed)
         return self.mark(operator.joined(lowering, node, [lowering.to_format(v, common) for v in inputs]), scale)
 
     def largest(self, node: Node, operator: MaxPool, inputs: tuple[str, ...]) -> str | None:
-        scale, given = self._scales[inputs[0]], self._lowering.type(inputs[0])
-        return self._kept(node, inputs) if (scale.unit > 0).all() and given.is_scalar else None
+        positive = (self._scales[inputs[0]].unit > 0).all()
+        return self._kept(node, (self._aligned(inputs[0]),)) if positive else None
 
     def limited(self, node: Node, operator: Clip, inputs: tuple[str, ...]) -> str | None:
         """Relu on what is 0 where the integers are."""
@@ -245,10 +253,10 @@ class Scaled:
 
     def averaged(self, node: Node, operator: AveragePool, inputs: tuple[str, ...]) -> str | None:
         """The exact sums, whose unit is smaller by the number of summands."""
-        value, window = inputs[0], operator.window
+        value, window = self._aligned(inputs[0]), operator.window
         given, scale = self._lowering.type(value), self._scales[value]
         divisors = np.unique(operator.divisors.array)
-        if divisors.size > 1 or not given.is_scalar or (window.is_padded and scale.offset.any()):
+        if divisors.size > 1 or (window.is_padded and scale.offset.any()):
             return None
         channels = given.shape[-1]
         ones = Constant(np.ones((*window.kernel, 1, channels), dtype=np.int64))
@@ -256,6 +264,23 @@ class Scaled:
         divisor = float(divisors[0])
         total = self._lowering.add(node, sums, (value,))
         return self.mark(total, Scale.of(scale.unit / divisor, scale.offset * (window.taps / divisor)))
+
+    def multiplied(self, node: Node, operator: Product | MatrixProduct, inputs: tuple[str, ...]) -> str | None:
+        """Exact products, whose unit is the product of the units."""
+        if not all(self.has(value) for value in inputs):
+            return None
+        centred = [self._centred(value) for value in inputs]
+        values = tuple(value for value in centred if value is not None)
+        if len(values) < len(inputs):
+            return None
+        units = [self._scales[value].unit for value in values]
+        return self.mark(self._lowering.add(node, operator, values), Scale.of(units[0] * units[1]))
+
+    def copied(self, node: Node, operator: Resample, inputs: tuple[str, ...]) -> str | None:
+        if not operator.copies or not self._scales[inputs[0]].is_per_tensor:
+            return None
+        value = self._aligned(inputs[0])
+        return self.mark(self._lowering.add(node, operator.copying(), (value,)), self._scales[value])
 
     def rescaled(self, node: Node, operator: Affine, inputs: tuple[str, ...]) -> str | None:
         """The same integers, which mean something else from here on."""
@@ -274,6 +299,11 @@ class Scaled:
             return value
         return self.mark(lowering.alias(value, node), self._scales[value])
 
+    def _aligned(self, value: str) -> str:
+        """The value with one binary point for all channels, nothing lost."""
+        aligned = self._lowering.aligned(value)
+        return value if aligned == value else self.mark(aligned, self._scales[value])
+
     def _kept(self, node: Node, inputs: tuple[str, ...]) -> str:
         """The node itself on integers, which mean what they meant."""
         return self.mark(self._lowering.add(node, node.operator, inputs), self._scales[inputs[0]])
@@ -283,8 +313,8 @@ class Scaled:
         lowering, levels = self._lowering, operator.weights
         assert isinstance(levels, Levels)
         centred = self._centred(value) if self.has(value) else value
-        if centred is None or not lowering.type(centred).is_scalar:
-            centred = lowering.narrow(self.settled(value))
+        if centred is None:
+            centred = self.settled(value)
         value, scale = centred, self._scales.get(centred, Scale.of(1.0))
         outputs, given = operator.outputs, lowering.type(value)
         if are_powers(levels.scales):
@@ -303,13 +333,15 @@ class Scaled:
 
     def _centred(self, value: str) -> str | None:
         """The value with integers that are 0 where it is 0; None where no integer is, or where channels differ."""
-        scale, given = self._scales[value], self._lowering.type(value)
-        if scale.unit.size > 1 or not given.is_scalar:
+        scale = self._scales[value]
+        if scale.unit.size > 1:
             return None
+        value = self._aligned(value)
+        given = self._lowering.type(value)
         if not scale.offset.any():
             return value
         zero = scale.offset / scale.unit[0] * np.ldexp(1.0, given.fraction)
-        if zero.size > 1 or abs(zero[0] - np.rint(zero[0])) > 1e-9 * max(abs(zero[0]), 1):
+        if zero.size > 1 or abs(zero[0] - np.rint(zero[0])) > WHOLE * max(abs(zero[0]), 1):
             return None
         node = self._lowering.origin(value)
         return self._shifted(node, value, 1, int(np.rint(zero[0])), 0, scale.unit)
@@ -422,5 +454,8 @@ RULES: dict[type, Callable[..., str | None]] = {
     Clip: Scaled.limited,
     Add: Scaled.added,
     AveragePool: Scaled.averaged,
+    Product: Scaled.multiplied,
+    MatrixProduct: Scaled.multiplied,
+    Resample: Scaled.copied,
 }
 """Operators that work on the integers below a scale."""
