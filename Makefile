@@ -75,13 +75,17 @@ endef
 compiler:
 	$(call debian,g++:g++ make:make)
 
-# What tests run beside the compiler: Tcl, device trees, ssh, and host programs for ARM, AArch64 and XRT.
+# What tests run beside the compiler: Tcl, device trees, ssh, host programs for ARM, AArch64 and XRT, and emulated
+# microcontrollers.
 tools:
 	$(call debian,g++:g++ make:make tclsh:tcl dtc:device-tree-compiler ssh:openssh-client \
 	  /usr/sbin/sshd:openssh-server qemu-arm:qemu-user /usr/include/xrt/xrt/xrt_kernel.h:libxrt-dev \
 	  arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf arm-linux-gnueabihf-g++:g++-arm-linux-gnueabihf \
 	  aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/arm-linux-gnueabihf/include/stdio.h:libc6-dev-armhf-cross \
-	  /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross)
+	  /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
+	  arm-none-eabi-gcc:gcc-arm-none-eabi /usr/lib/picolibc/arm-none-eabi:picolibc-arm-none-eabi \
+	  qemu-system-arm:qemu-system-arm riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf \
+	  /usr/lib/picolibc/riscv64-unknown-elf:picolibc-riscv64-unknown-elf qemu-system-riscv32:qemu-system-misc)
 
 # --- the two commands of the README -----------------------------------------------------------------------------------
 

@@ -175,10 +175,10 @@ def test_wrong_command_lines(place, capsys, monkeypatch, arguments, said):
         (["--budget", "nanB"], "28x, 450000B or 300kMAC"),
         (["--budget", "28x", "--pack", "none"], "--pack none"),
         (["--budget", "10B"], "cannot be reached, the least that is possible is"),
-        (["--target", "embedded"], "not available"),
-        (["--target", "all"], "not available"),
         (["--target", "verilog"], "verilog"),
-        (["--ram", "1000"], "not available"),
+        (["--ram", "1000"], "--target embedded"),
+        (["--target", "embedded", "--ram", "0"], "--ram"),
+        (["--target", "embedded", "--ram", "1"], "the arena needs"),
         (["--clock", "0"], "--clock"),
         (["--clock", "nan"], "--clock"),
         (["--clock", "1e9"], "--clock"),
@@ -494,7 +494,7 @@ def test_verify_finds_a_changed_weight_and_says_both_numbers(place, capsys):
 def test_verify_options_of_later_versions(place, capsys, monkeypatch):
     monkeypatch.chdir(place)
     for options in (["--against", "embedded"], ["--against", "hls,rtl"], ["--against", "gpu"], ["--against", ""],
-                    ["--machine", "cortex-m4"], ["--machine", "pdp11"]):  # fmt: skip
+                    ["--machine", "cortex-m4"], ["--machine", "pdp11"], ["--trace"]):  # fmt: skip
         refused(place, capsys, "verify", "project", "--inputs", "x.npy", *options)
 
 

@@ -17,7 +17,7 @@ from toolchain.codegen.loaded import hardware_graph, is_loaded
 from toolchain.compiler import compile_model, raw_frames
 from toolchain.errors import ConfigurationError, ModelError
 from toolchain.exchange import other_weights
-from toolchain.hardware.network import lane_bits
+from toolchain.hardware.terminals import lane_bits
 from toolchain.ir import Constant
 from toolchain.ops.reshape import Reshape
 from toolchain.packing.container import unpack

@@ -127,28 +127,34 @@ def verify(
     project: ProjectArgument,
     inputs: InputsOption,
     against: Annotated[str, typer.Option(help="hls, embedded, rtl; several joined by commas.")] = "hls",
-    machine: Annotated[str, typer.Option(help="Where embedded code runs.")] = "host",
+    machine: Annotated[str, typer.Option(help="Where embedded code runs: host, cortex-m4, riscv32, ...")] = "host",
+    trace: Annotated[bool, typer.Option("--trace", help="Also compare every layer of embedded code.")] = False,
 ) -> None:
     """Builds the generated code as it lies in the project and compares every integer with the program."""
     from toolchain.project import load
     from toolchain.simulation.arrays import load_arrays
     from toolchain.simulation.simulator import check_inputs
     from toolchain.verification.csim import verify_hls
+    from toolchain.verification.embedded import MACHINES, verify_embedded
 
     wanted = [choice(name, ("hls", "embedded", "rtl"), "--against") for name in against.split(",")]
-    for name in wanted:
-        if name != "hls":
-            raise ConfigurationError(f"--against {name} is not available in this version", fix="Use hls.")
-    if machine != "host":
-        raise ConfigurationError("--machine goes with --against embedded, which is not available in this version")
+    if "rtl" in wanted:
+        raise ConfigurationError("--against rtl is not available in this version", fix="Use hls or embedded.")
+    chosen = choice(machine, tuple(MACHINES), "--machine")
+    if "embedded" not in wanted and (chosen != "host" or trace):
+        raise ConfigurationError("--machine and --trace go with --against embedded; hls compares every layer")
     loaded = load(project)
     arrays = check_inputs(loaded.graph, load_arrays(inputs, [given.name for given in loaded.graph.inputs]))
-    with progress_bar() as progress:
-        agreement = verify_hls(loaded, arrays, progress)
-    out.print(
-        f"{agreement.rendering}: {agreement.frames} inputs, {agreement.layers} layers, "
-        f"{agreement.values} integers compared, 0 differ"
-    )
+    for name in wanted:
+        with progress_bar() as progress:
+            if name == "hls":
+                agreement = verify_hls(loaded, arrays, progress)
+            else:
+                agreement = verify_embedded(loaded, arrays, chosen, trace, progress)
+        out.print(
+            f"{agreement.rendering}: {agreement.frames} inputs, {agreement.layers} layers, "
+            f"{agreement.values} integers compared, 0 differ"
+        )
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from toolchain.codegen.embedded.render import render_embedded
 from toolchain.codegen.hls import hls_build_id, render_hls
 from toolchain.codegen.host import render_host
 from toolchain.codegen.kernel import Folding, Streams
@@ -59,6 +60,7 @@ TEST_FRAMES = 8
 REFERENCE_MULTIPLICATIONS = 1 << 32
 """Networks that need more of them for their test frames have these computed by the fast engine, which is equal."""
 CLOCK_LIMITS = (10.0, 900.0)
+TARGETS = ("hls", "embedded", "all")
 
 
 def compile_model(
@@ -99,7 +101,7 @@ def compile_model(
         execute=execute,
         weight_memory=weight_memory,
     )
-    _check_available(target, ram)
+    _check_target(target, ram)
     allowed = Budget.parse(budget) if budget is not None else None
     the_board = load_board(board)
     clock = clock_mhz if clock_mhz is not None else the_board.clock_mhz
@@ -138,17 +140,18 @@ def compile_model(
         other = packed(real, streamed)
         packing, design = min((packing, design), (other, designed(other, streamed)), key=lambda one: one[1].shortfall)
     report("writing the project", 0, 1)
-    files = project_files(Path(model).name, design, packing, data, interval)
+    files = project_files(Path(model).name, design, packing, data, interval, target, ram)
     write_project(path, files, force)
     return Project(path, design.graph)
 
 
-def _check_available(target: str, ram: int | None) -> None:
-    """Refuses what the command line promises for later versions, in place of ignoring it."""
-    if target != "hls":
-        raise ConfigurationError(f"--target {target} is not available in this version", fix="Use hls.")
-    if ram is not None:
-        raise ConfigurationError("--ram goes with --target embedded, which is not available in this version")
+def _check_target(target: str, ram: int | None) -> None:
+    if target not in TARGETS:
+        raise ConfigurationError(f"--target {target!r} is none of {', '.join(TARGETS)}")
+    if ram is not None and target == "hls":
+        raise ConfigurationError("--ram goes with --target embedded or all")
+    if ram is not None and ram < 1:
+        raise ConfigurationError(f"--ram {ram} is no number of bytes above 0")
 
 
 def calibration_data(graph: Graph, given: str | Path | Array | Mapping[str, Array] | None) -> dict[str, Array]:
@@ -232,17 +235,31 @@ def _streams(graph: Graph) -> dict[str, Streams]:
     }
 
 
-def project_files(model: str, design: Design, packing: Packing, data: Mapping[str, Array], interval: int = 0) -> Files:
+def project_files(
+    model: str,
+    design: Design,
+    packing: Packing,
+    data: Mapping[str, Array],
+    interval: int = 0,
+    target: str = "hls",
+    ram: int | None = None,
+) -> Files:
     """Every file of the project. `interval` is the cycles a frame that were asked for, or 0."""
     units = {process.node: process.name for process in design.network.processes if process.kernel.memories}
     stored = store_program(design.graph, shared=not units)
     container = Container(stored.weights, expected_tensors(design.graph, units)) if units else None
-    rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
-    inputs, outputs = raw_frames(design.graph, rows)
-    hls = render_hls(design.network, design.board, design.clock_mhz, inputs, outputs, container)
-    host = render_host(design.network, design.board, design.clock_mhz, hls_build_id(hls), design.network.decoders)
-    files = stored.files | prefixed("hls", hls) | prefixed("host", host)
     report = build_report(model, design, packing, stored, interval)
+    files = dict(stored.files)
+    if target != "embedded":
+        rows = {name: array[:TEST_FRAMES] for name, array in data.items()}
+        inputs, outputs = raw_frames(design.graph, rows)
+        hls = render_hls(design.network, design.board, design.clock_mhz, inputs, outputs, container)
+        host = render_host(design.network, design.board, design.clock_mhz, hls_build_id(hls), design.network.decoders)
+        files |= prefixed("hls", hls) | prefixed("host", host)
+    if target != "hls":
+        embedded = render_embedded(design.graph, ram)
+        files |= prefixed("embedded", embedded.files)
+        report["embedded"] = embedded.footprint
     files[REPORT] = json.dumps(report, indent=1) + "\n"
     return sealed(files)
 

@@ -9,7 +9,8 @@ import pytest
 from toolchain.codegen.flow import render_flow
 from toolchain.codegen.project import write_files
 from toolchain.hardware.board import board_names, load_board
-from toolchain.hardware.network import Network, Terminal
+from toolchain.hardware.network import Network
+from toolchain.hardware.terminals import Terminal
 from toolchain.ir import FixedType, TensorType
 
 ROOT = Path(__file__).parents[2]

@@ -31,7 +31,7 @@ from toolchain.codegen.kernel import Folding, pattern_steps
 from toolchain.compiler import container_size
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
-from toolchain.hardware import board, dataflow, folding, network
+from toolchain.hardware import board, dataflow, folding, network, terminals
 from toolchain.hardware.foldings import divisors
 from toolchain.ir import Graph, TensorType
 from toolchain.ops.quantize import Quantize
@@ -286,7 +286,7 @@ def random_foldings(case: Case, program: Graph) -> dict[str, Folding]:
         if isinstance(node.operator, Quantize):
             type = program.types[node.name]
             assert isinstance(type, TensorType)
-            bits = network.lane_bits(type.width)
+            bits = terminals.lane_bits(type.width)
             legal = [n for n in divisors(type.size) if n * bits <= 512 and n * bits & (n * bits - 1) == 0]
             foldings[node.name] = Folding(legal[int(rng.integers(len(legal)))])
         elif not isinstance(node.operator, Reshape):
@@ -475,12 +475,12 @@ def write_beats(built: Built, folder: Path) -> None:
                 file.write(beats[row].tobytes())
 
 
-def stream_beats(terminal: network.Terminal, values: np.ndarray, rows: int) -> np.ndarray:
+def stream_beats(terminal: terminals.Terminal, values: np.ndarray, rows: int) -> np.ndarray:
     flat = values.reshape(rows, -1)[:, positions(terminal)]
     return np.ascontiguousarray(flat.astype(f"<i{terminal.lane_bits // 8}"))
 
 
-def positions(terminal: network.Terminal) -> np.ndarray:
+def positions(terminal: terminals.Terminal) -> np.ndarray:
     """Where each element of the stream lies in the model's layout."""
     place = np.zeros(1, np.int64)
     for size, stride in zip(terminal.sizes, terminal.strides, strict=True):

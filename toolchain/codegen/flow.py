@@ -12,7 +12,8 @@ import jinja2
 
 from toolchain.codegen.project import Files
 from toolchain.hardware.board import Board
-from toolchain.hardware.network import Network, Terminal, master_pair
+from toolchain.hardware.network import Network, master_pair
+from toolchain.hardware.terminals import Terminal
 from toolchain.resources import folder
 from toolchain.version import __version__
 

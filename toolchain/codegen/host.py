@@ -13,7 +13,8 @@ from toolchain.codegen import registers as register_map
 from toolchain.codegen.hls import c_string, comment
 from toolchain.codegen.project import Files
 from toolchain.hardware.board import Board
-from toolchain.hardware.network import Network, Terminal
+from toolchain.hardware.network import Network
+from toolchain.hardware.terminals import Terminal
 from toolchain.resources import folder
 from toolchain.version import __version__
 
@@ -60,7 +61,7 @@ def render_host(network: Network, board: Board, clock_mhz: float, build_id: int,
         "c_string": c_string,
         "comment": comment,
         "literal": _literal,
-        "float_literal": _float_literal,
+        "float_literal": float_literal,
     }
     files: Files = {DESCRIPTION: json.dumps(description, indent=1) + "\n"}
     source = folder("hls_templates") / "host"
@@ -145,6 +146,6 @@ def _literal(value: int) -> str:
     return f"(INT64_C({value + 1}) - 1)" if value == -(1 << 63) else f"INT64_C({value})"
 
 
-def _float_literal(value: float) -> str:
+def float_literal(value: float) -> str:
     """A C constant of a float32 number: ten digits tell it from every other."""
     return f"{value:.9e}F"

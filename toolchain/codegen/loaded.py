@@ -11,7 +11,7 @@ import numpy as np
 
 from toolchain.codegen.kernel import Streams
 from toolchain.errors import ToolchainError
-from toolchain.hardware.network import lane_bits
+from toolchain.hardware.terminals import lane_bits
 from toolchain.ir import Array, Constant, Graph, Node, TensorType
 from toolchain.ir.tabulated import Tabulated
 from toolchain.ir.types import Type

@@ -15,9 +15,10 @@ from toolchain.codegen.kernel import Folding, Streams
 from toolchain.errors import ConfigurationError, PassError
 from toolchain.hardware.board import Resources
 from toolchain.hardware.foldings import all_foldings, divisors
-from toolchain.hardware.network import WORD_BITS, lane_bits
+from toolchain.hardware.network import WORD_BITS
 from toolchain.hardware.resources import Estimate, amounts, kernel_estimate, limits, rank
 from toolchain.hardware.solver import Option, Table, solve
+from toolchain.hardware.terminals import lane_bits
 from toolchain.hardware.ultra_ram import placements
 from toolchain.ir import Graph, Node, TensorType
 from toolchain.ops.conv import Conv

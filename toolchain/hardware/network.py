@@ -8,15 +8,14 @@ from math import gcd
 
 from toolchain.codegen.kernel import Folding, Kernel, Port, Schedule
 from toolchain.codegen.windows import repack
-from toolchain.errors import ModelError, PassError
+from toolchain.errors import PassError
 from toolchain.hardware.identifiers import Identifiers
-from toolchain.ir import Graph, Node, Shape, TensorType
+from toolchain.hardware.terminals import Terminal, input_terminal, lane_bits, output_terminal
+from toolchain.ir import Graph, Node, TensorType
 from toolchain.ops.quantize import Quantize
 
 WORD_BITS = 4096
 """AP_INT_MAX_W as `word.h` sets it, the most that Vitis HLS takes: no word may be wider."""
-TERMINAL_DIMENSIONS = 5
-"""The loops of the test bench over an input or output."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +39,6 @@ class Process:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     is_connection: bool = False
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """An input or output of the design: an AXI4-Stream with `lanes` elements a beat, each in `lane_bits` bits.
-
-    `sizes` and `strides` (TERMINAL_DIMENSIONS each) walk the model's own layout in stream order. `ties_to_even` says
-    how the host rounds the halves of an input.
-    """
-
-    name: str
-    identifier: str
-    value: str
-    type: TensorType
-    lanes: int
-    lane_bits: int
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-    ties_to_even: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,9 +129,8 @@ class _Builder:
         given = next(g for g in self.graph.inputs if g.name == node.inputs[0])
         type = self._type(node.name)
         lanes = self.foldings[node.name].lanes
-        terminal = self._terminal(given.name, node.name, type, lanes, given.axes, given.model_shape)
-        assert isinstance(node.operator, Quantize)
-        terminal = replace(terminal, ties_to_even=node.operator.ties_to_even)
+        identifier = self.names.make(f"{given.name}_axis", "_beat", "_order")
+        terminal = input_terminal(given, node, type, identifier, lanes)
         kernel = Kernel(
             "read_axis",
             "axis.h",
@@ -164,27 +143,6 @@ class _Builder:
         self._process(f"read_{given.name}", node, kernel, (terminal.identifier,), (stream,))
         self._finish(node, stream)
         return terminal
-
-    def _terminal(self, name: str, value: str, type: TensorType, lanes: int, axes: Shape, model: Shape) -> Terminal:
-        if len(axes) > TERMINAL_DIMENSIONS:
-            raise ModelError(
-                f"has {len(axes)} dimensions beside the batch, inputs and outputs may have {TERMINAL_DIMENSIONS}",
-                where=name,
-            )
-        strides = [1] * len(model)
-        for k in range(len(model) - 2, -1, -1):
-            strides[k] = strides[k + 1] * model[k + 1]
-        missing = TERMINAL_DIMENSIONS - len(axes)
-        return Terminal(
-            name,
-            self.names.make(f"{name}_axis", "_beat", "_order"),
-            value,
-            type,
-            lanes,
-            lane_bits(type.width),
-            (1,) * missing + type.shape,
-            (0,) * missing + tuple(strides[a] for a in axes),
-        )
 
     def _node(self, node: Node) -> None:
         types = tuple(self._type(name) for name in node.inputs)
@@ -246,7 +204,6 @@ class _Builder:
         output = self.graph.outputs[index]
         value = self._alias.get(output.value, output.value)
         type = self._type(output.value)
-        model = output_shape(type.shape, output.axes)
         node = self.graph.by_name[value]
         source = self._ready[value].pop(0)
         port = self.streams[source].port
@@ -257,8 +214,7 @@ class _Builder:
             lanes = next(n for n in range(port.lanes - 1, 0, -1) if port.lanes % n == 0)
             source = self._repack(source, lanes, node)
             port = self.streams[source].port
-        back = tuple(output.axes.index(k) for k in range(len(model)))
-        terminal = self._terminal(output.name, output.value, type, port.lanes, back, model)
+        terminal = output_terminal(output, type, self.names.make(f"{output.name}_axis", "_beat", "_order"), port.lanes)
         kernel = Kernel(
             "write_axis",
             "axis.h",
@@ -270,16 +226,6 @@ class _Builder:
         )
         self._process(f"write_{output.name}", node, kernel, (source,), (terminal.identifier,))
         return terminal
-
-
-def output_shape(shape: Shape, axes: Shape) -> Shape:
-    """A value's shape in the order of the model's axes."""
-    return tuple(shape[a] for a in axes)
-
-
-def lane_bits(width: int) -> int:
-    """Bits that an element takes on the bus: 8, 16, 32 or 64."""
-    return next(bits for bits in (8, 16, 32, 64) if width <= bits)
 
 
 def _axis_config(terminal: Terminal) -> dict[str, int | str]:

@@ -77,20 +77,20 @@ class Rescale(Operator):
         return TensorType(shape, held.width, held.signed, (0,), low, high, self.meaning)
 
     @property
-    def _left(self) -> Array:
+    def left(self) -> Array:
         return np.maximum(self.shifts.array, 0) + self.before
 
     @property
-    def _right(self) -> Array:
+    def right(self) -> Array:
         return np.maximum(-self.shifts.array, 0)
 
     def _rounded(self, values: Array) -> Array:
-        factors = self.multipliers.array.astype(object) * 2 ** self._left.astype(object)
+        factors = self.multipliers.array.astype(object) * 2 ** self.left.astype(object)
         products = values * factors.astype(values.dtype)
         if self.rounding == ScaleRounding.DOUBLE:
-            return round_shift(round_shift(products, FRACTION, Rounding.RND), self._right, Rounding.RND_INF)
+            return round_shift(round_shift(products, FRACTION, Rounding.RND), self.right, Rounding.RND_INF)
         single = Rounding.RND if self.rounding == ScaleRounding.SINGLE else Rounding.RND_CONV
-        return round_shift(products, FRACTION + self._right, single)
+        return round_shift(products, FRACTION + self.right, single)
 
     def evaluate(self, *inputs: Array) -> Array:
         values = inputs[0] if inputs[0].dtype == object else inputs[0].astype(np.int64)
@@ -101,8 +101,8 @@ class Rescale(Operator):
 
     def bound(self, *inputs: TensorType) -> int:
         (given,) = inputs
-        factor = max(int(m) << int(s) for m, s in zip(self.multipliers.array, self._left, strict=True))
-        half = 1 << FRACTION + int(self._right.max()) - 1
+        factor = max(int(m) << int(s) for m, s in zip(self.multipliers.array, self.left, strict=True))
+        half = 1 << FRACTION + int(self.right.max()) - 1
         return given.magnitude * max(factor, 1) + half + abs(self.offset)
 
     def permuted(self, axes: tuple[int, ...], rank: int) -> Operator | None:
@@ -111,7 +111,7 @@ class Rescale(Operator):
     def kernels(self, inputs: tuple[TensorType, ...], output: TensorType, folding: Folding) -> list[Kernel]:
         (given,) = inputs
         lanes, channels = folding.lanes, len(self.multipliers.array)
-        left, right = int(self._left.max()), int(self._right.max())
+        left, right = int(self.left.max()), int(self.right.max())
         factor = given.width + (not given.signed)
         # Bits for the half that rounding adds, the offset, and the limits.
         wide = max(factor + left + FRACTION, FRACTION + right, output.width, abs(self.offset).bit_length()) + 3
@@ -131,8 +131,8 @@ class Rescale(Operator):
         config["PERIOD"] = channels // lanes
         arrays = {
             "multipliers": integer_array(self.multipliers.array),
-            "left": integer_array(self._left),
-            "right": integer_array(self._right),
+            "left": integer_array(self.left),
+            "right": integer_array(self.right),
         }
         cost += Cost(memories=((channels // lanes, lanes * (FRACTION + left.bit_length() + right.bit_length())),))
         return [elementwise("rescale", inputs, output, folding, config, arrays, cost)]

@@ -1,0 +1,76 @@
+"""Every integer operator on its own samples, as C with sanitizers: all layers equal the reference engine's."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.ops.designs import all_samples, integer_operators, program, program_inputs
+from toolchain.codegen.embedded.render import render_embedded
+from toolchain.codegen.embedded.stages import stages
+from toolchain.codegen.project import write_files
+from toolchain.ir import FixedType, Node, Output, Overflow, Rounding
+from toolchain.ops.add import Add
+from toolchain.ops.clip import Clip
+from toolchain.ops.requantize import Requantize
+from toolchain.verification.embedded import MACHINES, compare
+
+SEED, ROWS = 72, 6
+SAMPLES = tuple(all_samples(SEED))
+CHECKED = replace(
+    MACHINES["host"],
+    compiler=(
+        "gcc",
+        "-O1",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        "-Wno-error=maybe-uninitialized",
+    ),
+)
+"""The host with a compiler that stops at every read or write outside an array and every overflow."""
+
+
+def verify(graph, inputs, folder):
+    write_files(folder, render_embedded(graph).files)
+    return compare(graph, folder, inputs, CHECKED, traced=True)
+
+
+@pytest.mark.parametrize("operator", tuple(integer_operators()))
+def test_c_gives_the_integers_of_the_definition(operator, tmp_path):
+    mine = [(name, s) for name, s in SAMPLES if type(s.operator).__name__ == operator]
+    for name, sample in mine:
+        graph = program(name, sample.operator, sample.inputs)
+        verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / name)
+
+
+def followed(graph, name, operator, *inputs):
+    return graph.with_nodes((*graph.nodes, Node(name, operator, inputs, name)))
+
+
+def narrowed(graph, value, bits, rounding):
+    given = graph.types[value]
+    type = FixedType(bits, bits - min(given.fractions), True, rounding, Overflow.SAT)
+    return Requantize.between(given, type)
+
+
+def test_what_follows_a_kernel_is_done_element_by_element(tmp_path):
+    """A stage of a kernel and a narrowing; one of three operators whose last adds a value that is there before it."""
+    conv = next(s for name, s in SAMPLES if name.startswith("Conv_") and s.operator.groups == 1)
+    graph = replace(program("chain", conv.operator, conv.inputs), outputs=())
+    graph = followed(graph, "a", narrowed(graph, "y", 6, Rounding.RND), "y")
+    graph = followed(graph, "b", Clip(0, None), "a")
+    graph = followed(graph, "c", narrowed(graph, "b", 5, Rounding.RND_CONV), "b")
+    graph = followed(graph, "d", Add((0, 0)), "c", "a")
+    outputs = tuple(Output(f"out{k}", value, (0, 1, 2)) for k, value in enumerate("dbd"))
+    graph = replace(graph, outputs=outputs)
+    assert [[node.name for node in stage.nodes] for stage in stages(graph)] == [["y", "a"], ["b"], ["c", "d"]]
+    assert verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "c").layers == 5
+
+
+def test_an_output_that_only_is_an_input_in_another_shape_is_copied(tmp_path):
+    sample = next(s for name, s in SAMPLES if name.startswith("Reshape_"))
+    graph = program("same", sample.operator, sample.inputs)
+    graph = replace(graph, outputs=(graph.outputs[0], replace(graph.outputs[0], name="again")))
+    inputs = program_inputs(graph, SEED, ROWS)
+    verify(graph, inputs, tmp_path / "c")
+    assert len(np.unique(inputs["x0"])) > 2

@@ -1,0 +1,1 @@
+"""The embedded C rendering of an integer program."""

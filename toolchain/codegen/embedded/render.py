@@ -1,0 +1,239 @@
+"""Renders an integer program as a C99 project: same program in, same bytes out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from toolchain.codegen.embedded import layout, linear, pooling  # noqa: F401 - they register their kernels
+from toolchain.codegen.embedded.arena import Arena, Buffer, place
+from toolchain.codegen.embedded.function import Function
+from toolchain.codegen.embedded.stages import Stage, moves_nothing, stages
+from toolchain.codegen.embedded.storage import Storage, storage
+from toolchain.codegen.embedded.writer import Tables
+from toolchain.codegen.hls import c_string, comment
+from toolchain.codegen.host import float_literal
+from toolchain.codegen.project import Files
+from toolchain.errors import ConfigurationError, PassError
+from toolchain.hardware.identifiers import Identifiers
+from toolchain.hardware.terminals import input_terminal, output_terminal
+from toolchain.ir import Graph, TensorType
+from toolchain.ops.quantize import Quantize
+from toolchain.resources import folder
+from toolchain.version import __version__
+
+HEADERS = ("dct_integers.h", "dct_kernels.h")
+SHARED = ("numbers.c", "numbers.h")
+"""Files of the hosts' driver that the project shares: how real numbers enter and leave."""
+MANIFEST = "manifest.json"
+FOOTPRINT = ("arena_bytes", "input_bytes", "output_bytes", "constants")
+"""Keys of the manifest that the report has too."""
+TUNED = (("s8", "s8", 32), ("u8", "s8", 32), ("s16", "s8", 32), ("s16", "s16", 32))
+"""Dot products that dct_kernels.h has for some processors."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where a value lies: `pointer` is the C expression of its first element."""
+
+    pointer: str
+    storage: Storage
+
+
+class Model:
+    """A program on its way to C."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.names = Identifiers()
+        self.name = self.names.make(graph.name).lower()
+        self.stages = stages(graph)
+        self.tables = Tables()
+        self.dots: set[tuple[Storage, Storage, int]] = set()
+        self.numbers = {node.name: k for k, node in enumerate(n for n in graph.nodes if not moves_nothing(n))}
+        self.roots = self._roots()
+        entries = {node.inputs[0]: node for node in graph.nodes if isinstance(node.operator, Quantize)}
+        self.inputs = [
+            input_terminal(one, entries[one.name], self.type(entries[one.name].name), self.names.make(one.name), 1)
+            for one in graph.inputs
+        ]
+        self.outputs = [
+            output_terminal(one, self.type(one.value), self.names.make(one.name), 1) for one in graph.outputs
+        ]
+        self.functions = [self._function(stage) for stage in self.stages]
+        self.texts = [function.write() for function in self.functions]
+        self.arena = self._arena()
+
+    def type(self, name: str) -> TensorType:
+        found = self.graph.types[name]
+        assert isinstance(found, TensorType)
+        return found
+
+    def _roots(self) -> dict[str, str]:
+        """The value whose memory each value's is."""
+        roots: dict[str, str] = {given.name: given.name for given in self.graph.inputs}
+        for node in self.graph.nodes:
+            roots[node.name] = roots[node.inputs[0]] if moves_nothing(node) else node.name
+        return roots
+
+    def _function(self, stage: Stage) -> Function:
+        name = self.names.make(stage.nodes[0].layer or stage.nodes[0].name)
+        return Function(self.graph, stage, name, self.numbers, self.tables, self.dots)
+
+    def _arena(self) -> Arena:
+        last: dict[str, int] = {}
+        for k, stage in enumerate(self.stages):
+            for name in stage.reads:
+                last[self.roots[name]] = k
+        for output in self.graph.outputs:
+            last[self.roots[output.value]] = len(self.stages)
+        buffers = []
+        direct = self.direct
+        for k, (stage, function) in enumerate(zip(self.stages, self.functions, strict=True)):
+            type = self.type(stage.value)
+            if stage.value not in direct:
+                size = type.size * storage(type).bytes
+                buffers.append(Buffer(stage.value, size, k, last.get(stage.value, k)))
+            if function.scratch:
+                buffers.append(Buffer(f"{stage.value}/scratch", function.scratch, k, k))
+        return place(buffers)
+
+    @property
+    def direct(self) -> dict[str, int]:
+        """Values that are made where an output is wanted, with the first output that they are."""
+        made = {stage.value for stage in self.stages}
+        found: dict[str, int] = {}
+        for k, output in enumerate(self.graph.outputs):
+            root = self.roots[output.value]
+            if root in made:
+                found.setdefault(root, k)
+        return found
+
+    def value(self, name: str, const: bool = True) -> Value:
+        """Where a value lies."""
+        root, held = self.roots[name], storage(self.type(name))
+        inputs = [given.name for given in self.graph.inputs]
+        if root in inputs:
+            return Value(self.inputs[inputs.index(root)].identifier, held)
+        if root in self.direct:
+            return Value(self.outputs[self.direct[root]].identifier, held)
+        qualifier = "const " if const else ""
+        return Value(f"({qualifier}{held.ctype}*)(void*)(arena.bytes + {self.arena.offsets[root]})", held)
+
+    @property
+    def calls(self) -> list[str]:
+        """The statements of invoke."""
+        found = []
+        for stage, function in zip(self.stages, self.functions, strict=True):
+            arguments = [self.value(name).pointer for name in dict.fromkeys(stage.reads)]
+            arguments.append(self.value(stage.value, const=False).pointer)
+            if function.scratch:
+                arguments.append(f"arena.bytes + {self.arena.offsets[f'{stage.value}/scratch']}")
+            found.append(f"{function.name}({', '.join(arguments)});")
+        for k, output in enumerate(self.graph.outputs):
+            root = self.roots[output.value]
+            if self.direct.get(root) != k:
+                source = self.value(output.value).pointer
+                size = self.type(output.value).size * storage(self.type(output.value)).bytes
+                found.append(f"memcpy({self.outputs[k].identifier}, {source}, {size}U);")
+        return found
+
+    @property
+    def trace(self) -> list[dict[str, Any]]:
+        """Every value that a stage makes, and where a build with MODEL_TRACE keeps it."""
+        found, offset = [], 0
+        for name in self.numbers:
+            held = storage(self.type(name))
+            found.append({"value": name, "offset": offset, "bits": held.bits, "signed": held.signed})
+            offset += -(-self.type(name).size * held.bytes // 8) * 8
+        return found
+
+    @property
+    def trace_bytes(self) -> int:
+        """Bytes of the traced values, at least what an array may have."""
+        if not self.trace:
+            return 8
+        last = self.trace[-1]
+        return int(last["offset"]) + -(-self.type(last["value"]).size * int(last["bits"]) // 64) * 8
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder("c_templates") / "project"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - C and make; names go through Identifiers, comment or c_string
+    )
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The files of `embedded/`, and what they take of a microcontroller's memories, in bytes."""
+
+    files: Files
+    footprint: dict[str, Any]
+
+
+def render_embedded(graph: Graph, ram: int | None = None) -> Embedded:
+    """The C project of a program, within so many bytes of RAM for its arena.
+
+    Raises PassError, with the layer, for what C99 has no integers for, and ConfigurationError when RAM is missing.
+    """
+    try:
+        model = Model(graph)
+    except PassError as error:
+        error.fix = error.fix or "Use --target hls, or narrower formats for this layer."
+        raise
+    dots = sorted(model.dots, key=lambda dot: (dot[0].short, dot[1].short, dot[2]))
+    values: dict[str, Any] = {
+        "model": model,
+        "name": model.name,
+        "prefix": model.name.upper(),
+        "dots": dots,
+        "tables": model.tables.all,
+        "stages": list(zip(model.stages, model.texts, strict=True)),
+        "tuned": TUNED,
+        "storage": storage,
+        "comment": comment,
+        "c_string": c_string,
+        "float_literal": float_literal,
+        "version": __version__,
+    }
+    files: Files = {}
+    source = folder("c_templates") / "project"
+    for path in sorted(source.glob("*.j2")):
+        target = path.name.removesuffix(".j2").replace("model", model.name)
+        files[target] = _environment().get_template(path.name).render(values)
+    for name in HEADERS:
+        files[name] = (folder("c_templates") / name).read_text()
+    for name in SHARED:
+        files[name] = (folder("hls_templates") / "host/c" / name).read_text()
+    described = manifest(model)
+    files[MANIFEST] = json.dumps(described, indent=1) + "\n"
+    if ram is not None and model.arena.bytes > ram:
+        raise ConfigurationError(f"--ram {ram} is not enough: the arena needs {model.arena.bytes} bytes")
+    return Embedded(files, {key: described[key] for key in FOOTPRINT})
+
+
+def manifest(model: Model) -> dict[str, Any]:
+    """What `verify` and the report have to know about the C."""
+    flash: dict[str, int] = {}
+    for table in model.tables.all:
+        flash[table.kind] = flash.get(table.kind, 0) + table.bytes
+    return {
+        "format": "dct-toolchain embedded",
+        "name": model.name,
+        "arena_bytes": model.arena.bytes,
+        "input_bytes": sum(one.type.size * one.lane_bits // 8 for one in model.inputs),
+        "output_bytes": sum(one.type.size * one.lane_bits // 8 for one in model.outputs),
+        "constants": flash,
+        "trace_bytes": model.trace_bytes,
+        "trace": model.trace,
+    }
