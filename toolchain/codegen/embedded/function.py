@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toolchain.codegen.embedded.expressions import EXPRESSIONS, Element, element_bits
+from toolchain.codegen.embedded.packed import Weights
 from toolchain.codegen.embedded.stages import Stage
 from toolchain.codegen.embedded.storage import Storage, storage, working_bits
 from toolchain.codegen.embedded.writer import Tables, Writer
@@ -39,8 +40,11 @@ class Function:
     numbers: dict[str, int]
     tables: Tables
     dots: set[tuple[Storage, Storage, int]]
+    packed: Weights
+    room: int = 0
+    """Bytes that decoded weights may take beyond those of one output."""
     writer: Writer = field(default_factory=Writer)
-    scratch: int = 0
+    _scratch: int = 0
 
     @property
     def node(self) -> Node:
@@ -99,10 +103,16 @@ class Function:
         self.dots.add((x, w, bits))
         return f"dct_dot_{x.short}_{w.short}_{bits}"
 
-    def reserve(self, count: int, held: Storage, name: str = "patch") -> None:
-        """Memory of the function's own while it runs."""
-        self.scratch = max(self.scratch, count * held.bytes)
-        self.line(f"{held.ctype}* const {name} = ({held.ctype}*)(void*)scratch;")
+    @property
+    def scratch(self) -> int:
+        """Bytes of the function's own while it runs."""
+        return self._scratch
+
+    def reserve(self, count: int, held: Storage, name: str) -> None:
+        """A pointer to so many elements of the function's own."""
+        place = -(-self._scratch // 8) * 8
+        self._scratch = place + count * held.bytes
+        self.line(f"{held.ctype}* const {name} = ({held.ctype}*)(void*)(scratch + {place});")
 
     def finish(self, expression: str, index: str, channel: str = "", bits: int = 0) -> None:
         """An element of the kernel's value goes through the rest of the stage and to memory."""

@@ -3,15 +3,77 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from toolchain.codegen.embedded.function import Function, computes
 from toolchain.codegen.embedded.storage import Storage, constant_storage, storage
+from toolchain.ir import Array
 from toolchain.ir.window import Window
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.matrix_product import MatrixProduct
+from toolchain.packing.packed import Packed
+
+ROW = Storage(32, True)
+"""What weights are decoded to."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Weights of some outputs: `pointer` is the first of them, `count` how many, `first` the number of the first."""
+
+    pointer: str
+    storage: Storage
+    first: str
+    count: int | str
+
+
+def is_unpacked(function: Function) -> bool:
+    """Are the weights decoded while the layer runs?"""
+    return isinstance(function.operator.weights, Packed)
+
+
+@contextmanager
+def weight_rows(function: Function, matrix: Array, begin: str, outputs: int, once: bool = False) -> Iterator[Rows]:
+    """The weights (outputs, terms) from the output `begin` on, in a loop over parts of them where they are decoded.
+
+    Weights that are used `once` are not made narrow first.
+    """
+    terms = matrix.shape[1]
+    if not is_unpacked(function):
+        name = function.table("weights", matrix, "weights")
+        yield Rows(
+            f"{name} + {_times(begin, terms)}" if begin != "0" else name, constant_storage(matrix), begin, outputs
+        )
+        return
+    held = ROW if once else constant_storage(matrix)
+    each = 1 if once else 1 + max(0, min(outputs - 1, function.room // (terms * held.bytes) - 1))
+    function.reserve(terms, ROW, "row")
+    if held != ROW:
+        function.reserve(each * terms, held, "rows")
+    whole = each == outputs
+    with function.writer.block("") if whole else function.writer.step("part", outputs, each):
+        count = f"dct_min_32({each}, {outputs} - part)" if outputs % each else str(each)
+        function.line(f"const int32_t count = {count};")
+        with function.writer.loop("k", "count"):
+            function.line("dct_unpack_row(&unpacker, row);")
+            if held != ROW:
+                function.line(f"for (int32_t j = 0; j < {terms}; ++j) rows[k * {terms} + j] = ({held.ctype})row[j];")
+        first = begin if whole else "part" if begin == "0" else f"{begin} + part"
+        yield Rows("rows" if held != ROW else "row", held, first, "count")
+
+
+def begin_unpacking(function: Function) -> None:
+    """Before the first output."""
+    if is_unpacked(function):
+        function.line("dct_unpacker unpacker;")
+        function.line(f"dct_unpack_begin(&unpacker, {function.packed.layers[function.operator.weights].name});")
+
+
+def _times(factor: str, number: int) -> str:
+    return f"({factor}) * {number}" if " " in factor else f"{factor} * {number}"
 
 
 def window_table(function: Function, window: Window) -> str:
@@ -34,24 +96,26 @@ def bias(function: Function, output: str) -> str:
 def gemm(function: Function) -> None:
     """A dot product for each output."""
     op: Gemm = function.operator
-    terms, outputs = op.weights.shape
-    rows(function, op.weights.array.T, math.prod(function.types[0].shape[:-1]), terms, outputs)
+    vectors(function, op.weights.array.T, math.prod(function.types[0].shape[:-1]))
 
 
-def rows(function: Function, matrix: np.ndarray, pixels: int, terms: int, outputs: int) -> None:
-    """Every pixel's vector times a matrix (outputs, terms)."""
-    dot = _dot(function, matrix)
-    weights = function.table("weights", matrix, "weights")
-    with function.loops(pixel=pixels):
+def vectors(function: Function, matrix: Array, pixels: int) -> None:
+    """Every pixel's channels times a matrix (outputs, terms)."""
+    outputs, terms = matrix.shape
+    begin_unpacking(function)
+    with weight_rows(function, matrix, "0", outputs, once=pixels == 1) as rows, function.loops(pixel=pixels):
         function.line(f"const {storage(function.types[0]).ctype}* const vector = {function.input()} + pixel * {terms};")
-        with function.loops(output=outputs):
-            product = f"{dot}(vector, {weights} + output * {terms}, {terms})"
-            function.line(f"const int32_t i = pixel * {outputs} + output;")
-            function.finish(product + bias(function, "output"), "i", "output")
+        products(function, rows, "vector", terms, outputs, "pixel")
 
 
-def _dot(function: Function, matrix: np.ndarray) -> str:
-    return function.dot(storage(function.types[0]), constant_storage(matrix), function.bits)
+def products(function: Function, rows: Rows, vector: str, terms: int, outputs: int, pixel: str) -> None:
+    """A vector times each row."""
+    dot = function.dot(storage(function.types[0]), rows.storage, function.bits)
+    with function.writer.loop("k", rows.count):
+        function.line(f"const int32_t output = {rows.first} + k;" if rows.first != "0" else "const int32_t output = k;")
+        function.line(f"const int32_t i = {pixel} * {outputs} + output;")
+        product = f"{dot}({vector}, {rows.pointer} + k * {terms}, {terms})"
+        function.finish(product + bias(function, "output"), "i", "output")
 
 
 @computes(Conv)
@@ -59,57 +123,58 @@ def conv(function: Function) -> None:
     """As a matrix, as windows that are copied together, or channel by channel."""
     op: Conv = function.operator
     matrix = op.weights.array.reshape(-1, op.outputs).T
-    terms = op.window.taps * op.weights.shape[2]
     if op.window.is_pointwise() and op.groups == 1:
-        rows(function, matrix, math.prod(function.types[0].shape[:2]), terms, op.outputs)
+        vectors(function, matrix, math.prod(function.types[0].shape[:2]))
     elif op.weights.shape[2] == 1 and op.groups > 1:
-        depthwise(function, op)
+        depthwise(function, op, matrix)
     else:
-        windows(function, op, matrix, terms)
+        windows(function, op, matrix)
 
 
-def windows(function: Function, op: Conv, matrix: np.ndarray, terms: int) -> None:
+def windows(function: Function, op: Conv, matrix: Array) -> None:
     """What the kernel meets is copied together, group by group, and goes through one matrix."""
     held, channels, outputs = storage(function.types[0]), op.weights.shape[2], op.outputs // op.groups
-    dot, weights = _dot(function, matrix), function.table("weights", matrix, "weights")
+    terms = matrix.shape[1]
     window = window_table(function, op.window)
-    function.reserve(terms, held)
-    picture = _bytes(function.input(), held)
+    function.reserve(terms, held, "patch")
+    begin_unpacking(function)
     rows, columns, _ = function.output.shape
-    with function.loops(row=rows, column=columns, group=op.groups):
-        first = f"group * {channels}"
-        function.line(f"dct_gather(scratch, {picture}, {window}, row, column, {first}, {channels}, {held.bytes});")
-        with function.loops(k=outputs):
-            function.line(f"const int32_t output = group * {outputs} + k;")
-            function.line(f"const int32_t i = (row * {columns} + column) * {op.outputs} + output;")
-            product = f"{dot}(patch, {weights} + output * {terms}, {terms})"
-            function.finish(product + bias(function, "output"), "i", "output")
+    groups = op.groups
+    begin = f"group * {outputs}" if groups > 1 else "0"
+    with (
+        function.loops(**{"group": groups} if groups > 1 else {}),
+        weight_rows(function, matrix, begin, outputs) as weights,
+        function.loops(y_row=rows, column=columns),
+    ):
+        first = f"group * {channels}" if groups > 1 else "0"
+        arguments = f"(uint8_t*)patch, (const uint8_t*){function.input()}, {window}, y_row, column"
+        function.line(f"dct_gather({arguments}, {first}, {channels}, {held.bytes});")
+        products(function, weights, "patch", terms, op.outputs, f"(y_row * {columns} + column)")
 
 
-def depthwise(function: Function, op: Conv) -> None:
+def depthwise(function: Function, op: Conv, matrix: Array) -> None:
     """Each output channel looks at one input channel."""
     held, taps, depth = storage(function.types[0]), op.window.taps, function.types[0].shape[2]
-    weights = function.table("weights", op.weights.array.reshape(taps, op.outputs), "weights")
     window = window_table(function, op.window)
-    function.reserve(taps * depth, held)
+    function.reserve(taps * depth, held, "patch")
+    begin_unpacking(function)
+    function.room = taps * op.outputs * ROW.bytes
     rows, columns, _ = function.output.shape
     each = op.outputs // op.groups
-    with function.loops(row=rows, column=columns):
-        function.line(
-            f"dct_gather(scratch, {_bytes(function.input(), held)}, {window}, row, column, 0, {depth}, {held.bytes});"
-        )
+    with (
+        weight_rows(function, matrix, "0", op.outputs) as weights,
+        function.loops(y_row=rows, column=columns),
+    ):
+        arguments = f"(uint8_t*)patch, (const uint8_t*){function.input()}, {window}, y_row, column"
+        function.line(f"dct_gather({arguments}, 0, {depth}, {held.bytes});")
         with function.loops(output=op.outputs):
-            function.line(f"const int32_t i = (row * {columns} + column) * {op.outputs} + output;")
+            function.line(f"const int32_t i = (y_row * {columns} + column) * {op.outputs} + output;")
             function.line(f"int{function.bits}_t sum = 0;")
             source = "output" if each == 1 else f"output / {each}"
             with function.loops(tap=taps):
                 x = f"(int{function.bits}_t)patch[tap * {depth} + {source}]"
-                function.line(f"sum += {x} * {weights}[tap * {op.outputs} + output];")
+                function.line(f"sum += {x} * ({weights.pointer})[output * {taps} + tap];")
             function.finish("sum" + bias(function, "output"), "i", "output")
-
-
-def _bytes(pointer: str, held: Storage) -> str:
-    return f"(const uint8_t*){pointer}" if held.bytes > 1 or held.signed else pointer
 
 
 @computes(MatrixProduct)

@@ -10,8 +10,9 @@ from typing import Any
 import jinja2
 
 from toolchain.codegen.embedded import layout, linear, pooling  # noqa: F401 - they register their kernels
-from toolchain.codegen.embedded.arena import Arena, Buffer, place
+from toolchain.codegen.embedded.arena import ALIGNMENT, Arena, Buffer, place
 from toolchain.codegen.embedded.function import Function
+from toolchain.codegen.embedded.packed import Weights
 from toolchain.codegen.embedded.stages import Stage, moves_nothing, stages
 from toolchain.codegen.embedded.storage import Storage, storage
 from toolchain.codegen.embedded.writer import Tables
@@ -23,10 +24,15 @@ from toolchain.hardware.identifiers import Identifiers
 from toolchain.hardware.terminals import input_terminal, output_terminal
 from toolchain.ir import Graph, TensorType
 from toolchain.ops.quantize import Quantize
+from toolchain.packing.packed import Packed
 from toolchain.resources import folder
 from toolchain.version import __version__
 
-HEADERS = ("dct_integers.h", "dct_kernels.h")
+SOURCES = ("dct_integers.h", "dct_kernels.h")
+UNPACKING = ("dct_packed.c", "dct_packed.h")
+"""Further ones, for packed weights."""
+LEAST_SHARE = 0.1
+SMALLER = 0.7
 SHARED = ("numbers.c", "numbers.h")
 """Files of the hosts' driver that the project shares: how real numbers enter and leave."""
 MANIFEST = "manifest.json"
@@ -47,7 +53,7 @@ class Value:
 class Model:
     """A program on its way to C."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, ram: int | None = None) -> None:
         self.graph = graph
         self.names = Identifiers()
         self.name = self.names.make(graph.name).lower()
@@ -64,9 +70,10 @@ class Model:
         self.outputs = [
             output_terminal(one, self.type(one.value), self.names.make(one.name), 1) for one in graph.outputs
         ]
-        self.functions = [self._function(stage) for stage in self.stages]
-        self.texts = [function.write() for function in self.functions]
-        self.arena = self._arena()
+        self.packed = Weights(graph, self.tables)
+        self.identifiers = [self.names.make(stage.nodes[0].layer or stage.nodes[0].name) for stage in self.stages]
+        self._write({}, None)
+        self._fill(ram)
 
     def type(self, name: str) -> TensorType:
         found = self.graph.types[name]
@@ -80,11 +87,38 @@ class Model:
             roots[node.name] = roots[node.inputs[0]] if moves_nothing(node) else node.name
         return roots
 
-    def _function(self, stage: Stage) -> Function:
-        name = self.names.make(stage.nodes[0].layer or stage.nodes[0].name)
-        return Function(self.graph, stage, name, self.numbers, self.tables, self.dots)
+    def _write(self, rooms: dict[int, int], arena: Arena | None) -> None:
+        """Writes all functions, with so much room for decoded weights."""
+        self.functions, self.texts = [], []
+        for k, (stage, name) in enumerate(zip(self.stages, self.identifiers, strict=True)):
+            function = Function(
+                self.graph, stage, name, self.numbers, self.tables, self.dots, self.packed, rooms.get(k, 0)
+            )
+            self.texts.append(function.write())
+            self.functions.append(function)
+        self.buffers = self._buffers()
+        self.arena = arena or place(self.buffers)
 
-    def _arena(self) -> Arena:
+    def _fill(self, ram: int | None) -> None:
+        """Decodes as many outputs at once as fit: into what other stages need anyway, or into the RAM that is given."""
+        most = max(self.arena.bytes, ram or 0)
+        unpacking = [k for k, stage in enumerate(self.stages) if self._is_packed(stage)]
+        share = 1.0
+        while unpacking and share > LEAST_SHARE:
+            live = {
+                k: sum(one.bytes + ALIGNMENT for one in self.buffers if one.first <= k <= one.last) for k in unpacking
+            }
+            self._write({k: int(max(0, most - live[k]) * share) for k in unpacking}, None)
+            if self.arena.bytes <= most:
+                return
+            self._write({}, None)
+            share *= SMALLER
+
+    @staticmethod
+    def _is_packed(stage: Stage) -> bool:
+        return isinstance(getattr(stage.nodes[0].operator, "weights", None), Packed)
+
+    def _buffers(self) -> list[Buffer]:
         last: dict[str, int] = {}
         for k, stage in enumerate(self.stages):
             for name in stage.reads:
@@ -100,7 +134,7 @@ class Model:
                 buffers.append(Buffer(stage.value, size, k, last.get(stage.value, k)))
             if function.scratch:
                 buffers.append(Buffer(f"{stage.value}/scratch", function.scratch, k, k))
-        return place(buffers)
+        return buffers
 
     @property
     def direct(self) -> dict[str, int]:
@@ -187,7 +221,7 @@ def render_embedded(graph: Graph, ram: int | None = None) -> Embedded:
     Raises PassError, with the layer, for what C99 has no integers for, and ConfigurationError when RAM is missing.
     """
     try:
-        model = Model(graph)
+        model = Model(graph, ram)
     except PassError as error:
         error.fix = error.fix or "Use --target hls, or narrower formats for this layer."
         raise
@@ -211,7 +245,7 @@ def render_embedded(graph: Graph, ram: int | None = None) -> Embedded:
     for path in sorted(source.glob("*.j2")):
         target = path.name.removesuffix(".j2").replace("model", model.name)
         files[target] = _environment().get_template(path.name).render(values)
-    for name in HEADERS:
+    for name in (*SOURCES, *(UNPACKING if model.packed.packed else ())):
         files[name] = (folder("c_templates") / name).read_text()
     for name in SHARED:
         files[name] = (folder("hls_templates") / "host/c" / name).read_text()
@@ -227,6 +261,8 @@ def manifest(model: Model) -> dict[str, Any]:
     flash: dict[str, int] = {}
     for table in model.tables.all:
         flash[table.kind] = flash.get(table.kind, 0) + table.bytes
+    if model.packed.packed:
+        flash["dictionaries"] = flash.get("dictionaries", 0) + model.packed.dictionary_bytes
     return {
         "format": "dct-toolchain embedded",
         "name": model.name,

@@ -54,9 +54,10 @@ class Tables:
     def __init__(self) -> None:
         self._by_content: dict[tuple[Storage, bytes], Table] = {}
 
-    def add(self, name: str, values: Array, kind: str) -> Table:
+    def add(self, name: str, values: Array, kind: str, dtype: np.dtype[np.integer] | None = None) -> Table:
+        """The table with these values, in the narrowest type or the one given."""
         kept = np.asarray(values)
-        held = constant_storage(kept)
+        held = Storage(8 * dtype.itemsize, dtype.kind == "i") if dtype else constant_storage(kept)
         flat = kept.astype(held.dtype).ravel()
         key = (held, flat.tobytes())
         if key not in self._by_content:
@@ -81,7 +82,7 @@ class Writer:
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
         """`head { ... }`."""
-        self.line(f"{head} {{")
+        self.line(f"{head} {{".strip())
         self.depth += 1
         yield
         self.depth -= 1
@@ -96,6 +97,12 @@ class Writer:
                 yield
             return
         with self.block(f"for (int32_t {name} = {begin}; {name} < {end}; ++{name})"):
+            yield
+
+    @contextmanager
+    def step(self, name: str, end: int, size: int) -> Iterator[None]:
+        """A loop in steps of `size`."""
+        with self.block(f"for (int32_t {name} = 0; {name} < {end}; {name} += {size})"):
             yield
 
     @property
