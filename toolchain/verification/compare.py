@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,21 @@ class Agreement:
     frames: int
     layers: int
     values: int
+
+
+def check_same_layers(wanted: Collection[str], there: Collection[str], folder: Path) -> None:
+    """Raises MismatchError with the first layer that the program or the code in a folder has alone."""
+    different = [name for name in wanted if name not in there] + [name for name in there if name not in wanted]
+    if different:
+        is_there = different[0] in there
+        raise MismatchError(
+            different[0],
+            (),
+            "no such layer" if is_there else "this layer",
+            "one" if is_there else "none",
+            where=str(folder),
+            fix="The folder belongs to another program than program.json.",
+        )
 
 
 def first_difference(layer: str, expected: Array, got: Array, offset: int = 0) -> MismatchError | None:

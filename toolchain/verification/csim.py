@@ -25,7 +25,7 @@ from toolchain.progress import Progress, no_progress
 from toolchain.project import WEIGHTS, Project
 from toolchain.simulation import reference
 from toolchain.simulation.reference import batches
-from toolchain.verification.compare import Agreement, compare_layers, first_difference
+from toolchain.verification.compare import Agreement, check_same_layers, compare_layers, first_difference
 
 TRACE_BYTES = 64 << 20
 """Trace files that one process may write; frames beyond are compared at the outputs only."""
@@ -95,17 +95,7 @@ def _streams(folder: Path, graph: Graph) -> dict[str, str]:
     wanted = [node.name for node in graph.nodes if not isinstance(node.operator, Reshape)]
     if len(set(content.values())) != len(content):
         raise ModelError("is damaged", where=str(folder / "trace.json"), fix="Compile the model again.")
-    different = [name for name in wanted if name not in content] + [name for name in content if name not in wanted]
-    if different:
-        there = different[0] in content
-        raise MismatchError(
-            different[0],
-            (),
-            "no such layer" if there else "this layer",
-            "one" if there else "none",
-            where=str(folder),
-            fix="The folder belongs to another program than program.json.",
-        )
+    check_same_layers(wanted, content, folder)
     return dict(content)
 
 

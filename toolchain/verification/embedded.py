@@ -27,7 +27,7 @@ from toolchain.progress import Progress, no_progress
 from toolchain.project import Project
 from toolchain.simulation import reference
 from toolchain.simulation.reference import batches
-from toolchain.verification.compare import Agreement, compare_layers, first_difference
+from toolchain.verification.compare import Agreement, check_same_layers, compare_layers, first_difference
 
 MANIFEST = "manifest.json"
 SECONDS = 900
@@ -180,8 +180,7 @@ def read_manifest(folder: Path, graph: Graph) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError("is damaged", where=str(folder / MANIFEST), fix="Compile the model again.") from None
     made = [node.name for node in graph.nodes if not isinstance(node.operator, Quantize | Reshape)]
-    if [name for name, *_ in traced] != made:
-        raise ModelError("belongs to another program", where=str(folder / MANIFEST), fix="Compile the model again.")
+    check_same_layers(made, [name for name, *_ in traced], folder)
     return dict(content)
 
 
