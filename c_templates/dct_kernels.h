@@ -9,14 +9,131 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Sum of x[k] * w[k]. */
-#define DCT_DEFINE_DOT(NAME, X, W, SUM)                             \
-    static inline SUM NAME(const X* x, const W* w, int32_t count) { \
-        SUM sum = 0;                                                \
-        int32_t k;                                                  \
-        for (k = 0; k < count; ++k) sum += (SUM)x[k] * (SUM)w[k];   \
-        return sum;                                                 \
+/* NAME: the sum of x[k] * w[k]. NAME_pair: the same for two rows of weights at once. */
+#define DCT_DEFINE_DOT(NAME, X, W, SUM)                                                            \
+    static inline SUM NAME(const X* x, const W* w, int32_t count) {                                \
+        SUM sum = 0;                                                                               \
+        int32_t k;                                                                                 \
+        for (k = 0; k < count; ++k) sum += (SUM)x[k] * (SUM)w[k];                                  \
+        return sum;                                                                                \
+    }                                                                                              \
+    static inline void NAME##_pair(const X* x, const W* w, const W* v, int32_t count, SUM* sums) { \
+        sums[0] = NAME(x, w, count);                                                               \
+        sums[1] = NAME(x, v, count);                                                               \
     }
+
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && !defined(DCT_PORTABLE)
+#include <arm_mve.h>
+
+/* Helium: the loads widen where the types differ, the last vector is cut off by a predicate. */
+#define DCT_DEFINE_DOT_MVE(NAME, X, W, LANES, LOAD_X, LOAD_W, MULTIPLY, VCTP)         \
+    static inline int32_t NAME(const X* x, const W* w, int32_t count) {               \
+        int32_t sum = 0;                                                              \
+        for (; count > 0; count -= LANES, x += LANES, w += LANES) {                   \
+            const mve_pred16_t inside = VCTP((uint32_t)count);                        \
+            sum = MULTIPLY(sum, LOAD_X(x, inside), LOAD_W(w, inside), inside);        \
+        }                                                                             \
+        return sum;                                                                   \
+    }                                                                                 \
+    static inline void NAME##_pair(const X* x, const W* w, const W* v, int32_t count, \
+                                   int32_t* sums) {                                   \
+        int32_t first = 0, second = 0;                                                \
+        for (; count > 0; count -= LANES, x += LANES, w += LANES, v += LANES) {       \
+            const mve_pred16_t inside = VCTP((uint32_t)count);                        \
+            const DCT_MVE_##LANES values = (DCT_MVE_##LANES)LOAD_X(x, inside);        \
+            first = MULTIPLY(first, values, LOAD_W(w, inside), inside);               \
+            second = MULTIPLY(second, values, LOAD_W(v, inside), inside);             \
+        }                                                                             \
+        sums[0] = first;                                                              \
+        sums[1] = second;                                                             \
+    }
+#define DCT_MVE_16 int8x16_t
+#define DCT_MVE_8 int16x8_t
+#define DCT_LOAD_U8(x, inside) vreinterpretq_s16_u16(vldrbq_z_u16(x, inside))
+
+#define DCT_TUNED_s8_s8_32
+DCT_DEFINE_DOT_MVE(dct_dot_s8_s8_32, int8_t, int8_t, 16, vldrbq_z_s8, vldrbq_z_s8, vmladavaq_p_s8,
+                   vctp8q)
+#define DCT_TUNED_u8_s8_32
+DCT_DEFINE_DOT_MVE(dct_dot_u8_s8_32, uint8_t, int8_t, 8, DCT_LOAD_U8, vldrbq_z_s16, vmladavaq_p_s16,
+                   vctp16q)
+#define DCT_TUNED_s16_s8_32
+DCT_DEFINE_DOT_MVE(dct_dot_s16_s8_32, int16_t, int8_t, 8, vldrhq_z_s16, vldrbq_z_s16,
+                   vmladavaq_p_s16, vctp16q)
+#define DCT_TUNED_s16_s16_32
+DCT_DEFINE_DOT_MVE(dct_dot_s16_s16_32, int16_t, int16_t, 8, vldrhq_z_s16, vldrhq_z_s16,
+                   vmladavaq_p_s16, vctp16q)
+
+#elif defined(__ARM_FEATURE_DSP) && !defined(DCT_PORTABLE)
+#include <arm_acle.h>
+
+static inline uint32_t dct_word(const void* bytes) {
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static inline uint32_t dct_turned(uint32_t word) { return (word >> 8) | (word << 24); }
+
+/* Four elements as two pairs of 16 bits: (0, 2) and (1, 3). */
+#define DCT_PAIRS_s8(X, even, odd)                          \
+    const int16x2_t even = __sxtb16((int8x4_t)dct_word(X)); \
+    const int16x2_t odd = __sxtb16((int8x4_t)dct_turned(dct_word(X)))
+#define DCT_PAIRS_u8(X, even, odd)                                      \
+    const int16x2_t even = (int16x2_t)__uxtb16((uint8x4_t)dct_word(X)); \
+    const int16x2_t odd = (int16x2_t)__uxtb16((uint8x4_t)dct_turned(dct_word(X)))
+#define DCT_PAIRS_s16(X, even, odd)                                                \
+    const uint32_t even##_01 = dct_word(X), even##_23 = dct_word((X) + 2);         \
+    const int16x2_t even = (int16x2_t)((even##_01 & 0xFFFFU) | (even##_23 << 16)); \
+    const int16x2_t odd = (int16x2_t)((even##_01 >> 16) | (even##_23 & 0xFFFF0000U))
+
+/* SMLAD: two products of 16 bits and a sum, of which the compiler proved that it does not overflow.
+ */
+#define DCT_DEFINE_DOT_DSP(NAME, X, W, PAIRS_X, PAIRS_W)                              \
+    static inline int32_t NAME(const X* x, const W* w, int32_t count) {               \
+        int32_t sum = 0;                                                              \
+        for (; count >= 4; count -= 4, x += 4, w += 4) {                              \
+            PAIRS_X(x, x_even, x_odd);                                                \
+            PAIRS_W(w, w_even, w_odd);                                                \
+            sum = __smlad(x_even, w_even, sum);                                       \
+            sum = __smlad(x_odd, w_odd, sum);                                         \
+        }                                                                             \
+        for (; count > 0; --count) sum += (int32_t)*x++ * (int32_t)*w++;              \
+        return sum;                                                                   \
+    }                                                                                 \
+    static inline void NAME##_pair(const X* x, const W* w, const W* v, int32_t count, \
+                                   int32_t* sums) {                                   \
+        int32_t first = 0, second = 0;                                                \
+        for (; count >= 4; count -= 4, x += 4, w += 4, v += 4) {                      \
+            PAIRS_X(x, x_even, x_odd);                                                \
+            PAIRS_W(w, w_even, w_odd);                                                \
+            PAIRS_W(v, v_even, v_odd);                                                \
+            first = __smlad(x_even, w_even, first);                                   \
+            second = __smlad(x_even, v_even, second);                                 \
+            first = __smlad(x_odd, w_odd, first);                                     \
+            second = __smlad(x_odd, v_odd, second);                                   \
+        }                                                                             \
+        for (; count > 0; --count, ++x, ++w, ++v) {                                   \
+            first += (int32_t)*x * (int32_t)*w;                                       \
+            second += (int32_t)*x * (int32_t)*v;                                      \
+        }                                                                             \
+        sums[0] = first;                                                              \
+        sums[1] = second;                                                             \
+    }
+
+#define DCT_TUNED_s8_s8_32
+DCT_DEFINE_DOT_DSP(dct_dot_s8_s8_32, int8_t, int8_t, DCT_PAIRS_s8, DCT_PAIRS_s8)
+#define DCT_TUNED_u8_s8_32
+DCT_DEFINE_DOT_DSP(dct_dot_u8_s8_32, uint8_t, int8_t, DCT_PAIRS_u8, DCT_PAIRS_s8)
+#define DCT_TUNED_s16_s8_32
+DCT_DEFINE_DOT_DSP(dct_dot_s16_s8_32, int16_t, int8_t, DCT_PAIRS_s16, DCT_PAIRS_s8)
+#define DCT_TUNED_s16_s16_32
+DCT_DEFINE_DOT_DSP(dct_dot_s16_s16_32, int16_t, int16_t, DCT_PAIRS_s16, DCT_PAIRS_s16)
+#define DCT_TUNED_u8_s16_32
+DCT_DEFINE_DOT_DSP(dct_dot_u8_s16_32, uint8_t, int16_t, DCT_PAIRS_u8, DCT_PAIRS_s16)
+#define DCT_TUNED_s8_s16_32
+DCT_DEFINE_DOT_DSP(dct_dot_s8_s16_32, int8_t, int16_t, DCT_PAIRS_s8, DCT_PAIRS_s16)
+#endif
 
 /* How a kernel moves over a picture of rows x columns x channels. */
 typedef struct {

@@ -129,20 +129,23 @@ def verify(
     against: Annotated[str, typer.Option(help="hls, embedded, rtl; several joined by commas.")] = "hls",
     machine: Annotated[str, typer.Option(help="Where embedded code runs: host, cortex-m4, riscv32, ...")] = "host",
     trace: Annotated[bool, typer.Option("--trace", help="Also compare every layer of embedded code.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Also count the instructions of each layer.")] = False,
 ) -> None:
     """Builds the generated code as it lies in the project and compares every integer with the program."""
     from toolchain.project import load
+    from toolchain.report.footprint import instructions_table
     from toolchain.simulation.arrays import load_arrays
     from toolchain.simulation.simulator import check_inputs
     from toolchain.verification.csim import verify_hls
     from toolchain.verification.embedded import MACHINES, verify_embedded
+    from toolchain.verification.embedded import profile as instructions
 
     wanted = [choice(name, ("hls", "embedded", "rtl"), "--against") for name in against.split(",")]
     if "rtl" in wanted:
         raise ConfigurationError("--against rtl is not available in this version", fix="Use hls or embedded.")
     chosen = choice(machine, tuple(MACHINES), "--machine")
-    if "embedded" not in wanted and (chosen != "host" or trace):
-        raise ConfigurationError("--machine and --trace go with --against embedded; hls compares every layer")
+    if "embedded" not in wanted and (chosen != "host" or trace or profile):
+        raise ConfigurationError("--machine, --trace and --profile go with --against embedded")
     loaded = load(project)
     arrays = check_inputs(loaded.graph, load_arrays(inputs, [given.name for given in loaded.graph.inputs]))
     for name in wanted:
@@ -155,6 +158,11 @@ def verify(
             f"{agreement.rendering}: {agreement.frames} inputs, {agreement.layers} layers, "
             f"{agreement.values} integers compared, 0 differ"
         )
+    if profile:
+        with progress_bar() as progress:
+            progress(f"counting instructions on {chosen}", 0, 1)
+            counts = instructions(loaded, arrays, chosen)
+        instructions_table(counts, out)
 
 
 @app.command()

@@ -260,6 +260,7 @@ def project_files(
         embedded = render_embedded(design.graph, ram)
         files |= prefixed("embedded", embedded.files)
         report["embedded"] = embedded.footprint
+    report["targets"] = ["hls", "embedded"] if target == "all" else [target]
     files[REPORT] = json.dumps(report, indent=1) + "\n"
     return sealed(files)
 

@@ -62,6 +62,13 @@ class _Hardware(_Part):
     exceeded: dict[Text, _Excess]
 
 
+class _Embedded(_Part):
+    arena_bytes: Count
+    input_bytes: Count
+    output_bytes: Count
+    constants: dict[Text, Count]
+
+
 class _Input(_Part):
     name: Text
     type: Text
@@ -154,6 +161,8 @@ class _Report(_Part):
     hardware: _Hardware
     inputs: list[_Input]
     layers: list[_Layer]
+    embedded: _Embedded = _Embedded(arena_bytes=0, input_bytes=0, output_bytes=0, constants={})
+    targets: list[Text] = ["hls"]
     vendor: dict[Text, dict[Text, Text | bool | Number | None]] = {}
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from toolchain.errors import printable
 from toolchain.hardware.board import Board, Memory, Processor, Resources, board_names, load_board
 from toolchain.hardware.resources import Estimate, exceeded, limits, rank
+from toolchain.report.footprint import footprint_line, footprint_table
 from toolchain.report.pictures import byte_count
 from toolchain.report.vendor import TITLE, vendor_table
 
@@ -24,6 +25,10 @@ def compile_summary(report: dict[str, Any], output: Path, out: Console, err: Con
     names = printable(f"{report['model']} -> {output}")
     out.print(f"{names}: {len(report['layers'])} layers, {report['parameters']} parameters", soft_wrap=True)
     out.print(f"weights.bin: {size} bytes, {compression['ratio_float32']:.2f} times smaller than float32")
+    if "embedded" in report:
+        out.print(footprint_line(report["embedded"]), soft_wrap=True)
+    if "hls" not in report.get("targets", ["hls"]):
+        return
     out.print(
         f"{report['board']}, modelled: {hardware['interval_cycles']} cycles a frame = {per_second:.0f} frames/s at "
         f"{hardware['clock_mhz']:g} MHz, {hardware['dsp']} DSP, {hardware['bram36']:g} BRAM36, {hardware['lut']} LUT"
@@ -91,6 +96,8 @@ def report_tables(report: dict[str, Any], out: Console) -> None:
     if measured:
         out.print(_vendor_table(heads, measured))
     out.print(_parts_table(report))
+    if "embedded" in report:
+        out.print(footprint_table(report["embedded"]))
     weighted = weighted_layers(report)
     out.print(_table(weighted, "weights, coding", CODING))
     out.print(_table(weighted, "weights, multiplications", PRODUCTS))

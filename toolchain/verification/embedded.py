@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Machine:
     runner: tuple[str, ...]
     packages: str
     memory: tuple[int, int, int, int] | None = None
+    tick: float = 0.0
+    """Instructions of a step of its counter, when QEMU gives every instruction a nanosecond."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -66,11 +68,12 @@ class Machine:
         return (*SEMIHOSTED, *places, "-Wl,--defsym=__stack_size=0x4000")
 
 
-def _arm(processor: str, board: str, memory: tuple[int, int, int, int]) -> Machine:
-    compiler = ("arm-none-eabi-gcc", f"-mcpu={processor}", "-mthumb", SPECS)
+def _arm(processor: str, board: str, memory: tuple[int, int, int, int], clock_mhz: float) -> Machine:
+    helium = ("-mfloat-abi=hard",) if processor == "cortex-m55" else ()
+    compiler = ("arm-none-eabi-gcc", f"-mcpu={processor}", "-mthumb", *helium, SPECS)
     emulator = ("qemu-system-arm", "-M", board, *QUIET, "-kernel")
     packages = "gcc-arm-none-eabi picolibc-arm-none-eabi qemu-system-arm"
-    return Machine(processor, compiler, emulator, packages, memory)
+    return Machine(processor, compiler, emulator, packages, memory, 1000 / clock_mhz)
 
 
 def _risc_v(bits: int, abi: str) -> Machine:
@@ -78,7 +81,7 @@ def _risc_v(bits: int, abi: str) -> Machine:
     compiler = ("riscv64-unknown-elf-gcc", f"-march=rv{bits}imac", f"-mabi={abi}", *more, SPECS)
     emulator = (f"qemu-system-riscv{bits}", "-M", "virt", "-bios", "none", *QUIET, "-kernel")
     packages = "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc"
-    return Machine(f"riscv{bits}", compiler, emulator, packages, (0x80000000, 48 << 20, 0x83000000, 48 << 20))
+    return Machine(f"riscv{bits}", compiler, emulator, packages, (0x80000000, 48 << 20, 0x83000000, 48 << 20), 1.0)
 
 
 QUIET = (
@@ -91,11 +94,11 @@ MACHINES = {
     for machine in (
         Machine("host", ("cc",), (), "gcc"),
         # There is no emulated Cortex-M0 with enough memory: an M3 runs its code, a subset of its own.
-        _arm("cortex-m0", "mps2-an385", MPS2),
-        _arm("cortex-m4", "mps2-an386", MPS2),
-        _arm("cortex-m7", "mps2-an500", (0x00000000, 4 << 20, 0x60000000, 16 << 20)),
-        _arm("cortex-m33", "mps2-an505", (0x10000000, 4 << 20, 0x80000000, 16 << 20)),
-        _arm("cortex-m55", "mps3-an547", (0x00000000, 512 << 10, 0x60000000, 128 << 20)),
+        _arm("cortex-m0", "mps2-an385", MPS2, 25),
+        _arm("cortex-m4", "mps2-an386", MPS2, 25),
+        _arm("cortex-m7", "mps2-an500", (0x00000000, 4 << 20, 0x60000000, 16 << 20), 25),
+        _arm("cortex-m33", "mps2-an505", (0x10000000, 4 << 20, 0x80000000, 16 << 20), 20),
+        _arm("cortex-m55", "mps3-an547", (0x00000000, 512 << 10, 0x60000000, 128 << 20), 32),
         _risc_v(32, "ilp32"),
         _risc_v(64, "lp64"),
         Machine(
@@ -139,29 +142,62 @@ def compare(
     report = progress or no_progress
     machine = chosen.name
     manifest = read_manifest(folder, graph)
-    for tool in ("make", chosen.compiler[0], *chosen.runner[:1]):
-        if shutil.which(tool) is None:
-            package = "make" if tool == "make" else chosen.packages
-            raise ToolError(f"{tool} is not installed", fix=f"On Debian: apt-get install {package}")
+    _check_tools(chosen)
     raw_inputs, raw_outputs = raw_frames(graph, inputs)
     frames = len(next(iter(raw_inputs.values())))
     entering = _frames([(raw_inputs[given.name], given) for given in graph.inputs], graph)
     with tempfile.TemporaryDirectory(prefix="toolchain-") as temporary:
         place = Path(temporary)
         report(f"building for {machine}", 0, frames)
-        _build(folder, place / "plain", chosen, manifest, traced=False)
+        _build(folder, place / "plain", chosen, manifest)
         report(f"running on {machine}", 0, frames)
         data = _run(place / "plain", chosen, entering, "outputs.bin")
         error = _compare_outputs(graph, data, raw_outputs, frames)
         layers, values = len(graph.outputs), sum(array.size for array in raw_outputs.values())
         if error is not None or traced:
             report(f"tracing on {machine}", 0, frames)
-            _build(folder, place / "traced", chosen, manifest, traced=True)
+            _build(folder, place / "traced", chosen, manifest, "TRACE")
             layers, values = _compare_trace(graph, inputs, place / "traced", chosen, entering, manifest)
         if error is not None:
             raise error
     report(f"running on {machine}", frames, frames)
     return Agreement(f"embedded on {machine}", frames, layers, values)
+
+
+def profile(project: Project, inputs: Mapping[str, Array], machine: str) -> list[tuple[list[str], int]]:
+    """Instructions of one inference on an emulated machine: the nodes of each stage of the C, and how many it took.
+
+    QEMU counts them (`-icount shift=0`); the mean over the inputs, to the step of the machine's counter. Raises as
+    `verify_embedded` does.
+    """
+    chosen = MACHINES[machine]
+    if not chosen.tick:
+        raise ConfigurationError(
+            f"--profile: {machine} has no counter of instructions", fix="Take cortex-m4 or riscv32."
+        )
+    folder = project.path / "embedded"
+    manifest = read_manifest(folder, project.graph)
+    _check_tools(chosen)
+    raw_inputs, _ = raw_frames(project.graph, inputs)
+    entering = _frames([(raw_inputs[given.name], given) for given in project.graph.inputs], project.graph)
+    with tempfile.TemporaryDirectory(prefix="toolchain-") as temporary:
+        build = Path(temporary) / "profiled"
+        _build(folder, build, chosen, manifest, "PROFILE")
+        counting = replace(chosen, runner=(chosen.runner[0], "-icount", "shift=0", *chosen.runner[1:]))
+        ticks = np.frombuffer(_run_slice(build, counting, entering, "profile.bin"), "<u8")
+    if len(ticks) != len(manifest["stages"]):
+        raise MismatchError("the profile", (), f"{len(manifest['stages'])} stages", f"{len(ticks)}")
+    return [
+        ([str(name) for name in names], round(float(count) * chosen.tick / len(entering)))
+        for names, count in zip(manifest["stages"], ticks, strict=True)
+    ]
+
+
+def _check_tools(machine: Machine) -> None:
+    for tool in ("make", machine.compiler[0], *machine.runner[:1]):
+        if shutil.which(tool) is None:
+            package = "make" if tool == "make" else machine.packages
+            raise ToolError(f"{tool} is not installed", fix=f"On Debian: apt-get install {package}")
 
 
 def read_manifest(folder: Path, graph: Graph) -> dict[str, Any]:
@@ -175,7 +211,12 @@ def read_manifest(folder: Path, graph: Graph) -> dict[str, Any]:
         traced = [(str(e["value"]), int(e["offset"]), int(e["bits"]), bool(e["signed"])) for e in content["trace"]]
         valid = re.fullmatch(r"[a-z]\w*", content["name"]) and int(content["trace_bytes"]) >= 8
         content["constants"] = {str(key): int(value) for key, value in content["constants"].items()}
-        if not valid or any(bits not in (8, 16, 32, 64) or offset < 0 for _, offset, bits, _ in traced):
+        stages = [name for stage in content["stages"] for name in stage]
+        if (
+            not valid
+            or not all(isinstance(name, str) for name in stages)
+            or any(bits not in (8, 16, 32, 64) or offset < 0 for _, offset, bits, _ in traced)
+        ):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError("is damaged", where=str(folder / MANIFEST), fix="Compile the model again.") from None
@@ -196,12 +237,12 @@ def _frames(arrays: list[tuple[Array, Input]], graph: Graph) -> list[bytes]:
     return [b"".join(part[k].tobytes() for part in parts) for k in range(len(parts[0]))]
 
 
-def _build(folder: Path, build: Path, machine: Machine, manifest: Mapping[str, Any], traced: bool) -> None:
-    """Compiles the runner into `build`, as the project's Makefile does it."""
+def _build(folder: Path, build: Path, machine: Machine, manifest: Mapping[str, Any], variant: str = "") -> None:
+    """Compiles the runner into `build`, as the project's Makefile does it; as the `variant` TRACE or PROFILE."""
     build.mkdir()
     defines, linking = [], list(machine.linking)
-    if traced:
-        defines.append(f"-D{manifest['name'].upper()}_TRACE")
+    if variant:
+        defines.append(f"-D{manifest['name'].upper()}_{variant}")
     if machine.memory and sum(manifest["constants"].values()) + CODE_BYTES > machine.memory[1]:
         defines.append(f'-DMODEL_SECTION=__attribute__((section("{WEIGHTS_SECTION}")))')
         linking.append(f"-Wl,--section-start={WEIGHTS_SECTION}={machine.memory[2] + machine.memory[3] // 2:#x}")
@@ -213,8 +254,8 @@ def _build(folder: Path, build: Path, machine: Machine, manifest: Mapping[str, A
         return
     if "overflowed by" in done.stderr or "will not fit in region" in done.stderr:
         raise ConfigurationError(
-            f"the model{' with its trace' if traced else ''} does not fit the memory of the emulated {machine.name}",
-            fix="Take --machine host, riscv32 or aarch64" + (", or leave out --trace." if traced else "."),
+            f"the model{' with its trace' if variant == 'TRACE' else ''} does not fit the emulated {machine.name}",
+            fix="Take --machine host, riscv32 or aarch64" + (", or leave out --trace." if variant == "TRACE" else "."),
         )
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()[-1:]
     raise ToolError(f"the C does not compile: {lines[0] if lines else 'no message'}", where=str(folder))

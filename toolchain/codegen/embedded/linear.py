@@ -18,6 +18,8 @@ from toolchain.packing.packed import Packed
 
 ROW = Storage(32, True)
 """What weights are decoded to."""
+UNROLLED = 9
+"""Taps of a depthwise convolution that are written one after the other."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,16 @@ def weight_rows(function: Function, matrix: Array, begin: str, outputs: int, onc
         function.reserve(each * terms, held, "rows")
     whole = each == outputs
     with function.writer.block("") if whole else function.writer.step("part", outputs, each):
-        count = f"dct_min_32({each}, {outputs} - part)" if outputs % each else str(each)
-        function.line(f"const int32_t count = {count};")
-        with function.writer.loop("k", "count"):
+        count: int | str = each
+        if outputs % each:
+            count = "count"
+            function.line(f"const int32_t count = dct_min_32({each}, {outputs} - part);")
+        with function.writer.loop("k", count):
             function.line("dct_unpack_row(&unpacker, row);")
             if held != ROW:
                 function.line(f"for (int32_t j = 0; j < {terms}; ++j) rows[k * {terms} + j] = ({held.ctype})row[j];")
         first = begin if whole else "part" if begin == "0" else f"{begin} + part"
-        yield Rows("rows" if held != ROW else "row", held, first, "count")
+        yield Rows("rows" if held != ROW else "row", held, first, count)
 
 
 def begin_unpacking(function: Function) -> None:
@@ -111,11 +115,24 @@ def vectors(function: Function, matrix: Array, pixels: int) -> None:
 def products(function: Function, rows: Rows, vector: str, terms: int, outputs: int, pixel: str) -> None:
     """A vector times each row."""
     dot = function.dot(storage(function.types[0]), rows.storage, function.bits)
-    with function.writer.loop("k", rows.count):
-        function.line(f"const int32_t output = {rows.first} + k;" if rows.first != "0" else "const int32_t output = k;")
+    if rows.count == 1:
+        function.line(f"const int32_t output = {rows.first};")
         function.line(f"const int32_t i = {pixel} * {outputs} + output;")
-        product = f"{dot}({vector}, {rows.pointer} + k * {terms}, {terms})"
+        product = f"{dot}({vector}, {rows.pointer}, {terms})"
         function.finish(product + bias(function, "output"), "i", "output")
+        return
+    with function.writer.step("k", rows.count, 2):
+        is_even = isinstance(rows.count, int) and rows.count % 2 == 0
+        function.line(f"const {rows.storage.ctype}* const row_0 = {rows.pointer} + k * {terms};")
+        # The row behind the last one is not there.
+        second = f"row_0 + {terms}" if is_even else f"k + 1 < {rows.count} ? row_0 + {terms} : row_0"
+        function.line(f"int{function.bits}_t sums[2];")
+        function.line(f"{dot}_pair({vector}, row_0, {second}, {terms}, sums);")
+        last = "2" if is_even else f"dct_min_32(2, {rows.count} - k)"
+        with function.writer.loop("j", last):
+            function.line(f"const int32_t output = {'' if rows.first == '0' else f'{rows.first} + '}k + j;")
+            function.line(f"const int32_t i = {pixel} * {outputs} + output;")
+            function.finish("sums[j]" + bias(function, "output"), "i", "output")
 
 
 @computes(Conv)
@@ -169,11 +186,16 @@ def depthwise(function: Function, op: Conv, matrix: Array) -> None:
         function.line(f"dct_gather({arguments}, 0, {depth}, {held.bytes});")
         with function.loops(output=op.outputs):
             function.line(f"const int32_t i = (y_row * {columns} + column) * {op.outputs} + output;")
-            function.line(f"int{function.bits}_t sum = 0;")
             source = "output" if each == 1 else f"output / {each}"
-            with function.loops(tap=taps):
-                x = f"(int{function.bits}_t)patch[tap * {depth} + {source}]"
-                function.line(f"sum += {x} * ({weights.pointer})[output * {taps} + tap];")
+            function.line(f"const {held.ctype}* const x = patch + {source};")
+            function.line(f"const {weights.storage.ctype}* const w = {weights.pointer} + output * {taps};")
+            function.line(f"int{function.bits}_t sum = 0;")
+            if taps <= UNROLLED:
+                for tap in range(taps):
+                    function.line(f"sum += (int{function.bits}_t)x[{tap * depth}] * w[{tap}];")
+            else:
+                with function.loops(tap=taps):
+                    function.line(f"sum += (int{function.bits}_t)x[tap * {depth}] * w[tap];")
             function.finish("sum" + bias(function, "output"), "i", "output")
 
 

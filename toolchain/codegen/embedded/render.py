@@ -38,7 +38,7 @@ SHARED = ("numbers.c", "numbers.h")
 MANIFEST = "manifest.json"
 FOOTPRINT = ("arena_bytes", "input_bytes", "output_bytes", "constants")
 """Keys of the manifest that the report has too."""
-TUNED = (("s8", "s8", 32), ("u8", "s8", 32), ("s16", "s8", 32), ("s16", "s16", 32))
+TUNED = tuple((x, w, 32) for x in ("s8", "u8", "s16") for w in ("s8", "s16"))
 """Dot products that dct_kernels.h has for some processors."""
 
 
@@ -168,13 +168,17 @@ class Model:
             if function.scratch:
                 arguments.append(f"arena.bytes + {self.arena.offsets[f'{stage.value}/scratch']}")
             found.append(f"{function.name}({', '.join(arguments)});")
-        for k, output in enumerate(self.graph.outputs):
-            root = self.roots[output.value]
-            if self.direct.get(root) != k:
+        for output, terminal in zip(self.graph.outputs, self.outputs, strict=True):
+            if output.name in self.copied:
                 source = self.value(output.value).pointer
                 size = self.type(output.value).size * storage(self.type(output.value)).bytes
-                found.append(f"memcpy({self.outputs[k].identifier}, {source}, {size}U);")
+                found.append(f"memcpy({terminal.identifier}, {source}, {size}U);")
         return found
+
+    @property
+    def copied(self) -> list[str]:
+        """Outputs that are made elsewhere."""
+        return [one.name for k, one in enumerate(self.graph.outputs) if self.direct.get(self.roots[one.value]) != k]
 
     @property
     def trace(self) -> list[dict[str, Any]]:
@@ -270,6 +274,7 @@ def manifest(model: Model) -> dict[str, Any]:
         "input_bytes": sum(one.type.size * one.lane_bits // 8 for one in model.inputs),
         "output_bytes": sum(one.type.size * one.lane_bits // 8 for one in model.outputs),
         "constants": flash,
+        "stages": [[node.name for node in stage.nodes] for stage in model.stages] + [[one] for one in model.copied],
         "trace_bytes": model.trace_bytes,
         "trace": model.trace,
     }

@@ -94,13 +94,14 @@ class Writer:
         if end == 1 and begin == 0:
             with self.block(f"/* {name} */"):
                 self.line(f"const int32_t {name} = 0;")
+                self.line(f"(void){name};")
                 yield
             return
         with self.block(f"for (int32_t {name} = {begin}; {name} < {end}; ++{name})"):
             yield
 
     @contextmanager
-    def step(self, name: str, end: int, size: int) -> Iterator[None]:
+    def step(self, name: str, end: int | str, size: int) -> Iterator[None]:
         """A loop in steps of `size`."""
         with self.block(f"for (int32_t {name} = 0; {name} < {end}; {name} += {size})"):
             yield
