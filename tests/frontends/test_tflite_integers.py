@@ -260,18 +260,24 @@ OPERATORS = [
 ]  # fmt: skip
 
 
-def litert(path, rows):
-    """Outputs of LiteRT's reference kernels, row by row."""
+def litert_outputs(path, rows):
+    """All outputs of LiteRT's reference kernels with their details, row by row."""
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     runner = interpreter.Interpreter(str(path), experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF)
     runner.allocate_tensors()
-    results = []
+    results = [[] for _ in runner.get_output_details()]
     for arrays in zip(*rows, strict=True):
         for details, array in zip(runner.get_input_details(), arrays, strict=True):
             runner.set_tensor(details["index"], array[None])
         runner.invoke()
-        results.append(runner.get_tensor(runner.get_output_details()[0]["index"]))
-    return np.concatenate(results), runner.get_output_details()[0]
+        for found, details in zip(results, runner.get_output_details(), strict=True):
+            found.append(runner.get_tensor(details["index"]))
+    return [(np.concatenate(found), one) for found, one in zip(results, runner.get_output_details(), strict=True)]
+
+
+def litert(path, rows):
+    """The first output and its details."""
+    return litert_outputs(path, rows)[0]
 
 
 @pytest.mark.parametrize("element", RANGES)
@@ -289,15 +295,22 @@ def check_case(make, element, folder):
         low, high = RANGES[element]
         shapes = [case.network.tensors[i][1] for i in inputs]
         rows = [case.rng.integers(low, high + 1, (ROWS, *shape[1:])).astype(element) for shape in shapes]
-        wanted, details = litert(path, rows)
+        outputs = litert_outputs(path, rows)
         graph = read_graph(path)
         named = {given.name: array for given, array in zip(graph.inputs, rows, strict=True)}
         for engine in ("reference", "fast"):
             simulator = Simulator(graph, engine)
-            assert np.array_equal(simulator.predict_raw(named), wanted), f"seed {seed}"
-            scale, zero = details["quantization"]
-            real = (wanted.astype(np.int64) - zero) * np.float64(np.float32(scale))
-            assert np.array_equal(simulator.predict(named), real), f"seed {seed}"
+            found = [several(result, outputs) for result in (simulator.predict_raw(named), simulator.predict(named))]
+            for raw, real, (wanted, details) in zip(*found, outputs, strict=True):
+                assert np.array_equal(raw, wanted), f"seed {seed}"
+                scale, zero = details["quantization"]
+                meant = (wanted.astype(np.int64) - zero) * np.float64(np.float32(scale))
+                assert np.array_equal(real, meant), f"seed {seed}"
+
+
+def several(result, outputs):
+    """What a simulator gives, output by output."""
+    return [result] if len(outputs) == 1 else [result[details["name"]] for _, details in outputs]
 
 
 def picture_network(case, real=False):
