@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.frontends.test_tflite_integers import RANGES, Case, check_case, other
+from tests.frontends.tflite_cases import RANGES, Case, check_case, other
 from toolchain.errors import ModelError
 from toolchain.frontends import read_graph
 

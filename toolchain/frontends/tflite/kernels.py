@@ -24,7 +24,6 @@ from toolchain.frontends.tflite.multipliers import (
 from toolchain.ir import Constant, FixedType
 from toolchain.ir.types import needed_width
 from toolchain.ir.window import Window
-from toolchain.ops.add import Add
 from toolchain.ops.average_pool import AveragePool
 from toolchain.ops.conv import Conv
 from toolchain.ops.fixed_softmax import FixedSoftmax
@@ -33,8 +32,6 @@ from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.rescale import Rescale, ScaleRounding
 from toolchain.ops.reshape import Reshape
 
-ADD_SHIFT = 20
-"""Bits that the addition puts below its operands."""
 LIMITS = {
     tflite.ActivationFunctionType.NONE: (None, None),
     tflite.ActivationFunctionType.RELU: (0.0, None),
@@ -186,22 +183,6 @@ def fully_connected(step: Step) -> None:
     else:
         wanted = channel_scales(given_scale, scales, result)
     step.give(rescaled(step, sums, wanted, step.option("FusedActivationFunction"), ScaleRounding.SINGLE))
-
-
-@translates("ADD", "SUB")
-def add(step: Step) -> None:
-    """Both operands with 20 more bits in twice the larger scale, each rounded once; their sum once more."""
-    if step.option("PotScaleInt16") not in (0, 1):
-        raise ModelError("has an unknown option PotScaleInt16")
-    scales = [meaning_of(step.tensor(k)).scale for k in range(2)]
-    twice = 2 * max(scales)
-    parts = []
-    for k, scale in enumerate(scales):
-        operand = Rescale(*factors([scale / twice]), before=ADD_SHIFT)
-        parts.append(step.add(operand, step.value(k), part=f"operand_{k}"))
-    total = step.add(Add(subtract=step.operation.kind == "SUB"), *parts)
-    result = twice / ((1 << ADD_SHIFT) * meaning_of(step.output).scale)
-    step.give(rescaled(step, total, [result], step.option("FusedActivationFunction")))
 
 
 @translates(*ACTIVATIONS)

@@ -15,6 +15,7 @@ from toolchain.frontends.tflite import (  # noqa: F401 - they register what they
     kernels,
     layers,
     products,
+    resizing,
     shapes,
 )
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
