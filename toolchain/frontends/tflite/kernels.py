@@ -16,7 +16,6 @@ from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, transla
 from toolchain.frontends.tflite.multipliers import (
     channel_scales,
     factors,
-    mean_factors,
     ratio,
     softmax_table,
     tensor_scale,
@@ -214,21 +213,6 @@ def pool(step: Step) -> None:
     if type.low < low or type.high > high:
         value = step.add(Rescale.identity(0, low, high), value, part="clip")
     step.give(value)
-
-
-@translates("MEAN")
-def mean(step: Step) -> None:
-    """Over rows and columns: the exact sum, then one rescaling that holds the division too."""
-    axes, value = step.tensor(1).data, step.value(0)
-    given = step.type(value).shape
-    if axes is None or len(given) != 3 or sorted(int(axis) % 4 for axis in axes.ravel()) != [1, 2]:
-        raise UnsupportedOperator("is supported over the rows and columns of a picture")
-    keep = bool(step.option("KeepDims"))
-    total = step.add(AveragePool(Window((given[0], given[1])), Constant([[1]]), 0), value, part="sum")
-    scales = meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale
-    divided = Rescale(*mean_factors(*scales, given[0] * given[1]), *limits(step, 0))
-    value = step.add(divided, total)
-    step.give(value if keep else step.add(Reshape(given[2:]), value, part="flatten"))
 
 
 @translates("SOFTMAX")

@@ -15,6 +15,7 @@ from toolchain.frontends.tflite import (  # noqa: F401 - they register what they
     kernels,
     layers,
     products,
+    reductions,
     resizing,
     shapes,
 )
