@@ -102,28 +102,37 @@ def weight_type(weights: NDArray[np.int64]) -> FixedType:
     return FixedType(width, width, signed)
 
 
-def window(step: Step, given: tuple[int, ...], kernel: tuple[int, ...], dilations: tuple[int, int] = (1, 1)) -> Window:
-    """SAME puts the odd row at the end."""
+Pair = tuple[int, int]
+
+
+def window(step: Step, given: tuple[int, ...], kernel: tuple[int, ...], dilations: Pair = (1, 1)) -> Window:
     strides = int(step.option("StrideH")), int(step.option("StrideW"))
     if min(strides) < 1 or min(dilations) < 1 or min(kernel) < 1:
         raise ModelError("has a stride, dilation or kernel size below 1")
-    pads = [0, 0, 0, 0]
+    return Window((kernel[0], kernel[1]), strides, dilations, same_pads(step, given, kernel, strides, dilations))
+
+
+def same_pads(
+    step: Step, given: tuple[int, ...], kernel: tuple[int, ...], strides: Pair, dilations: Pair
+) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right): SAME puts the odd row at the end, VALID pads nothing."""
     code = step.option("Padding")
     if code not in (tflite.Padding.SAME, tflite.Padding.VALID):
         raise ModelError(f"has the padding {code}, which does not exist")
+    pads = [0, 0, 0, 0]
     if code == tflite.Padding.SAME:
         for k in range(2):
             extent = (kernel[k] - 1) * dilations[k] + 1
             total = max(0, (-(-given[k] // strides[k]) - 1) * strides[k] + extent - given[k])
             pads[k], pads[k + 2] = total // 2, total - total // 2
-    return Window((kernel[0], kernel[1]), strides, dilations, (pads[0], pads[1], pads[2], pads[3]))
+    return pads[0], pads[1], pads[2], pads[3]
 
 
 @translates("CONV_2D", "DEPTHWISE_CONV_2D")
 def convolution(step: Step) -> None:
     """int8 weights have a scale per channel and no zero point; uint8 ones have one scale, multiplied in float32."""
     step.ignore("QuantizedBiasType", "DepthMultiplier")
-    value, weights, tensor = step.value(0), integer_weights(step, 1), step.tensor(1)
+    value, weights = step.value(0), integer_weights(step, 1)
     given = step.type(value).shape
     if len(given) != 3 or weights.ndim != 4 or weights.size == 0:
         raise ModelError(f"has an input of {len(given) + 1} dimensions and weights of shape {list(weights.shape)}")
@@ -144,11 +153,16 @@ def convolution(step: Step) -> None:
         (0,),
     )
     sums = step.add(operator, value)
-    step.give(rescaled(step, sums, _weighted_scales(step, tensor), step.option("FusedActivationFunction")))
+    step.give(rescaled(step, sums, weighted_scales(step, 0, 1), step.option("FusedActivationFunction")))
 
 
-def _weighted_scales(step: Step, weights: Tensor) -> list[float]:
-    given, result = meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale
+def weighted_scales(step: Step, given_index: int, index: int) -> list[float]:
+    """From products of an input and the weights to the output."""
+    given, result, weights = (
+        meaning_of(step.tensor(given_index)).scale,
+        meaning_of(step.output).scale,
+        step.tensor(index),
+    )
     assert weights.quantization is not None
     if weights.element == "INT8":
         if weights.quantization.zero_points.any():

@@ -18,6 +18,7 @@ from toolchain.frontends.tflite import (  # noqa: F401 - they register what they
     reductions,
     resizing,
     shapes,
+    transposed,
 )
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
