@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.frontends.tflite_cases import RANGES, check_case
+from tests.frontends.tflite_cases import RANGES, Case, check_case
+from toolchain.errors import ModelError
+from toolchain.frontends import read_graph
 
 
 def product(case):
@@ -100,3 +102,52 @@ OPERATORS = [product, gate, broadcast, constant, prelu, extremum, enlargement, i
 @pytest.mark.parametrize("make", OPERATORS, ids=lambda make: make.__name__)
 def test_integers_of_the_reference_kernels(make, element, tmp_path):
     check_case(make, element, tmp_path)
+
+
+def other_constant(case):
+    c, y = case.network.constant(np.int8([3, 4]), scale=0.1, zero=0), case.activation(1, 2, scale=0.1, zero=0)
+    x = case.activation(1, 2, scale=0.1, zero=0)
+    case.network.operator("MAXIMUM", [x, c], [y], "MaximumMinimum", 2)
+    return [x], [y]
+
+
+def third(case):
+    """Places between uint8 pixels that float32 rounds."""
+    scale, zero = case.scale(), case.zero()
+    x, y = (case.activation(1, size, 4, 3, scale=scale, zero=zero) for size in (3, 9))
+    sizes = case.network.constant(np.int32([9, 4]))
+    case.network.operator("RESIZE_BILINEAR", [x, sizes], [y], "ResizeBilinear", 3)
+    return [x], [y]
+
+
+def many(case):
+    x, y = case.activation(1, 3, 4, 3, scale=0.1, zero=0), case.activation(1, 3, 4, 3, scale=0.1, zero=0)
+    sizes = case.network.constant(np.int32([1 << 30, 4]))
+    case.network.operator("RESIZE_BILINEAR", [x, sizes], [y], "ResizeBilinear", 3)
+    return [x], [y]
+
+
+def computed_slopes(case):
+    x, s, y = (case.activation(1, 4) for _ in range(3))
+    case.network.operator("PRELU", [x, s], [y])
+    return [x, s], [y]
+
+
+def batched(case):
+    c = case.network.constant(np.zeros((2, 4), case.element), scale=0.1, zero=0)
+    x, y = case.activation(1, 4), case.activation(2, 4)
+    case.network.operator("ADD", [x, c], [y], "Add", 2)
+    return [x], [y]
+
+
+@pytest.mark.parametrize(("make", "text"), [
+    (other_constant, "is a constant where a computed value is expected"),
+    (third, r"RESIZE_BILINEAR 0 't1': interpolates in float32 at places of \d+ fraction bits"),
+    (many, "up to 65536 rows and columns"),
+    (computed_slopes, "has slopes that are computed"),
+    (batched, "has a constant for each sample of a batch"),
+], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
+def test_refused(make, text, tmp_path):
+    case = Case(5, "uint8" if make is third else "int8")
+    with pytest.raises(ModelError, match=text):
+        read_graph(case.files(tmp_path / "m.tflite", *make(case)))

@@ -45,3 +45,11 @@ def test_refused(index, fields, text, tmp_path):
     other(case.network, inputs[1] if index else given[0], **fields)
     with pytest.raises(ModelError, match=text):
         read_graph(case.files(tmp_path / "m.tflite", given, results))
+
+
+def test_strides_that_need_too_much_memory_are_refused(tmp_path):
+    case = Case(5, "int8")
+    ends = transposed(case)
+    case.network.operators[0][4]["StrideH"] = 1 << 20
+    with pytest.raises(ModelError, match=r"has strides \[1048576, \d\], with a product of up to 4096 supported"):
+        read_graph(case.files(tmp_path / "m.tflite", *ends))

@@ -12,7 +12,7 @@ from toolchain.frontends.tflite.arrangement import integers
 from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, translates
 from toolchain.ir import Constant, Overflow, Rounding
 from toolchain.ops.requantize import Requantize
-from toolchain.ops.resample import Resample, sampled
+from toolchain.ops.resample import Resample
 from toolchain.ops.rescale import Rescale
 
 Integers = NDArray[np.int64]
@@ -20,6 +20,8 @@ PLACE_BITS = 10
 """Fraction bits of the places between int8 pixels."""
 FLOAT_BITS = 24
 """Integers of so many bits are float32 numbers."""
+MAX_SIZE = 1 << 16
+"""Rows or columns; a damaged file may ask for any number."""
 
 
 def _sizes(step: Step) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -28,6 +30,8 @@ def _sizes(step: Step) -> tuple[tuple[int, int], tuple[int, int]]:
     given, sizes = step.type(step.value(0)).shape, integers(step, 1)
     if len(given) != 3 or len(sizes) != 2 or min(sizes) < 1:
         raise ModelError(f"resizes {list(given)} to {sizes}")
+    if max(sizes) > MAX_SIZE:
+        raise UnsupportedOperator(f"resizes to {sizes}, up to {MAX_SIZE} rows and columns are supported")
     return (given[0], given[1]), (sizes[0], sizes[1])
 
 
@@ -69,7 +73,7 @@ def resize_bilinear(step: Step) -> None:
     if not type.signed and bits + type.width > FLOAT_BITS:
         raise UnsupportedOperator(f"interpolates in float32 at places of {bits} fraction bits, which is not exact")
     (rows, row_weights), (columns, column_weights) = (
-        sampled(_matrix(at, bits, given[k])) for k, (at, bits) in enumerate(pairs)
+        _weights(at, bits, given[k]) for k, (at, bits) in enumerate(pairs)
     )
     value = step.add(Rescale.identity(zero, type.low, type.high), step.value(0), part="stored")
     sums = step.add(Resample(rows, columns, row_weights, column_weights, bits), value, part="sums")
@@ -96,14 +100,14 @@ def _real_places(given: int, wanted: int, *, corners: bool, centers: bool) -> tu
     return (at * 2.0**bits).astype(np.int64), bits
 
 
-def _matrix(at: Integers, bits: int, given: int) -> Integers:
-    """(places, pixels): the weight of the pixel below each place, and of the one above."""
-    below = (at >> bits).clip(0)
-    above = (-(-at >> bits)).clip(None, given - 1)
+def _weights(at: Integers, bits: int, given: int) -> tuple[tuple[int, ...], Constant]:
+    """First pixels and their weights: those of the pixel below each place, and of the one above."""
+    below, above = (at >> bits).clip(0), (-(-at >> bits)).clip(None, given - 1)
     if below.max() >= given:
         raise UnsupportedOperator("interpolates beyond the last pixel")
-    matrix = np.zeros((len(at), given), dtype=np.int64)
-    part = at - (below << bits)
-    np.add.at(matrix, (np.arange(len(at)), below), (1 << bits) - part)
-    np.add.at(matrix, (np.arange(len(at)), above), part)
-    return matrix
+    taps = 2 if (above > below).any() else 1
+    first, part = np.minimum(below, given - taps), at - (below << bits)
+    weights = np.zeros((len(at), taps), dtype=np.int64)
+    for pixel, weight in ((below, (1 << bits) - part), (above, part)):
+        np.add.at(weights, (np.arange(len(at)), pixel - first), weight)
+    return tuple(first.tolist()), Constant(weights)

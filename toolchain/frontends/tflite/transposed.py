@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from toolchain.errors import ModelError
+from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.tflite.integers import Step, translates
 from toolchain.frontends.tflite.kernels import (
     integer_bias,
@@ -24,6 +24,9 @@ from toolchain.ops.pixel_shuffle import interleaving
 from toolchain.ops.rescale import Rescale
 from toolchain.ops.slice import Slice
 
+MAX_PHASES = 1 << 12
+"""Each has weights of its own; a damaged file may ask for any number."""
+
 
 @translates("TRANSPOSE_CONV")
 def transposed_convolution(step: Step) -> None:
@@ -36,6 +39,8 @@ def transposed_convolution(step: Step) -> None:
     axes = _axes(step, given, weights.shape[1:3])
     strides, outputs = (axes[0].stride, axes[1].stride), len(weights)
     copies = strides[0] * strides[1]
+    if copies > MAX_PHASES:
+        raise UnsupportedOperator(f"has strides {list(strides)}, with a product of up to {MAX_PHASES} supported")
     kernel = phases(weights.transpose(1, 2, 3, 0), strides).astype(np.int64)
     kernel = kernel.reshape(*kernel.shape[:3], -1)
     pads = axes[0].pads[0], axes[1].pads[0], axes[0].pads[1], axes[1].pads[1]
