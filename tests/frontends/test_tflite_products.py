@@ -59,10 +59,17 @@ def prelu(case):
 
 
 def extremum(case):
+    """Of computed values, one of them repeated or not, or of one and a constant."""
     scale, zero = case.scale(), case.zero()
-    a, b, y = (case.activation(1, 3, 4, 5, scale=scale, zero=zero) for _ in range(3))
-    case.network.operator(case.pick("MAXIMUM", "MINIMUM"), [a, b], [y], "MaximumMinimum", 2)
-    return [a, b], [y]
+    a, y = (case.activation(1, 3, 4, 5, scale=scale, zero=zero) for _ in range(2))
+    b = case.activation(*case.pick((1, 3, 4, 5), (1, 1, 1, 5)), scale=scale, zero=zero)
+    if case.pick(True, False):
+        low, high = RANGES[case.element]
+        array = case.rng.integers(low, high + 1, case.pick((), (5,), (4, 5))).astype(case.element)
+        b = case.network.constant(array, scale=scale, zero=zero)
+    operands = case.pick([a, b], [b, a])
+    case.network.operator(case.pick("MAXIMUM", "MINIMUM"), operands, [y], "MaximumMinimum", 2)
+    return [k for k in operands if case.network.tensors[k][3] is None], [y]
 
 
 def enlargement(case):
@@ -104,11 +111,10 @@ def test_integers_of_the_reference_kernels(make, element, tmp_path):
     check_case(make, element, tmp_path)
 
 
-def other_constant(case):
-    c, y = case.network.constant(np.int8([3, 4]), scale=0.1, zero=0), case.activation(1, 2, scale=0.1, zero=0)
-    x = case.activation(1, 2, scale=0.1, zero=0)
-    case.network.operator("MAXIMUM", [x, c], [y], "MaximumMinimum", 2)
-    return [x], [y]
+def two_constants(case):
+    c, y = case.network.constant(np.int8([[3, 4]]), scale=0.1, zero=0), case.activation(1, 2, scale=0.1, zero=0)
+    case.network.operator("MAXIMUM", [c, c], [y], "MaximumMinimum", 2)
+    return [case.activation(1, 2)], [y]
 
 
 def third(case):
@@ -141,7 +147,7 @@ def batched(case):
 
 
 @pytest.mark.parametrize(("make", "text"), [
-    (other_constant, "is a constant where a computed value is expected"),
+    (two_constants, "has two constants"),
     (third, r"RESIZE_BILINEAR 0 't1': interpolates in float32 at places of \d+ fraction bits"),
     (many, "up to 65536 rows and columns"),
     (computed_slopes, "has slopes that are computed"),

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.frontends.tflite_cases import RANGES, Case, check_case, other
+from tests.frontends.tflite_cases import RANGES, Case, check_case, litert, other
+from toolchain.compiler import compile_model
 from toolchain.errors import ModelError
 from toolchain.frontends import read_graph
+from toolchain.project import load
+from toolchain.simulation.simulator import Simulator
+from toolchain.verification.csim import verify_hls
 
 
 def transposed(case):
@@ -53,3 +57,38 @@ def test_strides_that_need_too_much_memory_are_refused(tmp_path):
     case.network.operators[0][4]["StrideH"] = 1 << 20
     with pytest.raises(ModelError, match=r"has strides \[1048576, \d\], with a product of up to 4096 supported"):
         read_graph(case.files(tmp_path / "m.tflite", *ends))
+
+
+def decoder(case):
+    """Two halves of the channels: enlarged by a transposed convolution and by interpolation, joined and reduced."""
+    net, element = case.network, {"scale": 0.05, "zero": 3}
+    x, a, b, p, d, e = (case.activation(1, 4, 5, n, **element) for n in (6, 2, 4, 4, 4, 4))
+    c, f = (case.activation(1, 8, 10, n, **element) for n in (2, 4))
+    g, y = case.activation(1, 8, 10, 6, **element), case.activation(1, 8, 6, **element)
+    lists = [net.constant(np.int32(values)) for values in ([2, 4], 3, [1, 8, 10, 2], [8, 10], [2])]
+    net.operator("SPLIT_V", [x, *lists[:2]], [a, b], "SplitV", 2, NumSplits=2)
+    slopes = net.constant(case.rng.integers(-128, 128, (1, 1, 4)).astype(np.int8), scale=0.01, zero=0)
+    net.operator("PRELU", [b, slopes], [p])
+    gate = net.constant(case.rng.integers(-128, 128, (4,)).astype(np.int8), scale=0.01, zero=-5)
+    net.operator("MUL", [p, gate], [d], "Mul", 2)
+    net.operator("SUB", [d, p], [e], "Sub", 2)
+    weights = case.weights((2, 3, 3, 2), 0, True)
+    inputs = [lists[2], weights, a, case.bias(2, a, weights)]
+    net.operator("TRANSPOSE_CONV", inputs, [c], "TransposeConv", 4, StrideH=2, StrideW=2, Padding=0)
+    net.operator("RESIZE_BILINEAR", [e, lists[3]], [f], "ResizeBilinear", 3, HalfPixelCenters=True)
+    net.operator("CONCATENATION", [c, f], [g], "Concatenation", 2, Axis=3)
+    net.operator("REDUCE_MIN", [g, lists[4]], [y], "Reducer", 2)
+    return [x], [y]
+
+
+@pytest.mark.csim
+@pytest.mark.slow
+def test_a_project_gives_the_integers_of_the_model(tmp_path):
+    case = Case(1, "int8")
+    path = case.files(tmp_path / "m.tflite", *decoder(case))
+    rows = case.rng.integers(-128, 128, (20, 4, 5, 6)).astype(np.int8)
+    wanted, _ = litert(path, [rows])
+    compile_model(path, tmp_path / "project", board="pynq-z2")
+    loaded = load(tmp_path / "project")
+    assert np.array_equal(Simulator(loaded.graph).predict_raw(rows), wanted)
+    assert verify_hls(loaded, {loaded.graph.inputs[0].name: rows}).values > 0

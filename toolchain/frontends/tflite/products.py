@@ -64,14 +64,27 @@ def multiply(step: Step) -> None:
 @translates("MAXIMUM", "MINIMUM")
 def extremum(step: Step) -> None:
     step.same_meaning(0, 1)
-    low, high = limits(step, 0)
-    values = []
-    for k, value in enumerate(operands(step)):
-        if not isinstance(value, str):
-            raise UnsupportedOperator(f"{step.tensor(k).where} is a constant where a computed value is expected")
-        fits = (step.type(value).low, step.type(value).high) == (low, high)
-        values.append(value if fits else step.add(Rescale.identity(0, low, high), value, part=f"operand_{k}"))
-    step.give(step.add(Extremum(step.operation.kind == "MAXIMUM"), *values))
+    whole = Rescale.identity(0, *limits(step, 0))
+    a, b = operands(step)
+    if not isinstance(a, str):
+        step.give(_bounded(step, str(b), a))
+    elif not isinstance(b, str):
+        step.give(_bounded(step, a, b))
+    else:
+        ends = [(step.type(value).low, step.type(value).high) for value in (a, b)]
+        fits = [end == (whole.low, whole.high) for end in ends]
+        values = [v if fits[k] else step.add(whole, v, part=f"operand_{k}") for k, v in enumerate((a, b))]
+        step.give(step.add(Extremum(step.operation.kind == "MAXIMUM"), *values))
+
+
+def _bounded(step: Step, value: str, bound: Integers) -> str:
+    """A value and a constant: what their difference has on one side of 0, added to the constant."""
+    difference = _affine(step, value, 1, -bound, part="difference")
+    type = step.type(difference)
+    ends = (0, max(type.high, 0)) if step.operation.kind == "MAXIMUM" else (min(type.low, 0), 0)
+    cut = step.add(Rescale.identity(0, *ends), difference, part="side")
+    total = _affine(step, cut, 1, bound, part="bounded")
+    return step.add(Rescale.identity(0, *limits(step, 0)), total)
 
 
 @translates("PRELU")
