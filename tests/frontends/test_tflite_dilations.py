@@ -141,8 +141,9 @@ def test_it_is_one_convolution(tmp_path):
     (0, 1, [3, 1], "one convolution of stride 1"),
     (2, 2, [[9, 0], [0, 0]], "nothing cropped that was not padded"),
     (0, 2, [[0, 1], [0, 0]], "cannot part"),
-    (0, 2, [[-1, 1], [0, 0]], r"has blocks .* and paddings"),
-], ids=["blocks", "crops", "sizes", "negative"])  # fmt: skip
+    (0, 2, [[-1, 1], [0, 0]], r"has blocks .* and amounts"),
+    (2, 2, [[0, 0]], r"BATCH_TO_SPACE_ND 2 't2': has blocks .* and amounts"),
+], ids=["blocks", "crops", "sizes", "negative", "shape"])  # fmt: skip
 def test_refused(position, index, data, text, tmp_path):
     case = Case(8, "int8")
     ends = pattern(case)

@@ -124,9 +124,10 @@ def _fused(first: Operation, convolution: Operation, last: Operation, fresh: Ite
         return None
     if source is None or weights is None or len(source.shape) != 4 or len(weights.shape) != 4:
         return None
-    if not (_one_meaning(first) and _one_meaning(last)) or {options["StrideH"], options["StrideW"]} != {1}:
+    if not (_one_meaning(first) and _one_meaning(last)) or not _is_plain(options):
         return None
     _check(first, source, blocks, pads)
+    _check(last, None, blocks, crops)
     dilations = [int(options[name] * block) for name, block in zip(DILATIONS, _both(blocks, 1), strict=True)]
     totals = [(size - 1) * dilation for size, dilation in zip(weights.shape[1:3], dilations, strict=True)]
     same = np.array([(total // 2, total - total // 2) for total in totals])
@@ -180,9 +181,20 @@ def _one_meaning(operation: Operation) -> bool:
     return np.array_equal(ends[0].scales, ends[1].scales) and np.array_equal(ends[0].zero_points, ends[1].zero_points)
 
 
-def _check(first: Operation, source: Tensor, blocks: Amounts, pads: Amounts) -> None:
-    if pads.shape != (len(blocks), 2) or pads.min() < 0 or blocks.min() < 1:
-        raise ModelError(f"has blocks {blocks.tolist()} and paddings {pads.tolist()}", where=first.where)
-    for size, block, total in zip(source.shape[1:], blocks, pads.sum(1), strict=False):
+def _is_plain(options: dict[str, Any]) -> bool:
+    """Of stride 1, with a padding and dilations that exist."""
+    given = [options.get(name, 0) for name in DILATIONS]
+    return (
+        (options.get("StrideH"), options.get("StrideW")) == (1, 1)
+        and options.get("Padding") in (tflite.Padding.SAME, tflite.Padding.VALID)
+        and min(given) > 0
+    )
+
+
+def _check(operation: Operation, source: Tensor | None, blocks: Amounts, amounts: Amounts) -> None:
+    """One pair of amounts for each block; with a source, whole blocks of it."""
+    if blocks.ndim != 1 or amounts.shape != (len(blocks), 2) or amounts.min() < 0 or blocks.min() < 1:
+        raise ModelError(f"has blocks {blocks.tolist()} and amounts {amounts.tolist()}", where=operation.where)
+    for size, block, total in zip(source.shape[1:] if source else (), blocks, amounts.sum(1), strict=False):
         if size >= 0 and (size + total) % block:
-            raise ModelError(f"cannot part {size} + {total} pixels into blocks of {block}", where=first.where)
+            raise ModelError(f"cannot part {size} + {total} pixels into blocks of {block}", where=operation.where)

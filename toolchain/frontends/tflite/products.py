@@ -117,8 +117,8 @@ def operands(step: Step) -> list[str | Integers]:
 
 def _constant(step: Step, index: int, rank: int) -> str | Integers:
     meaning_of(step.tensor(index))
-    array = integer_weights(step, index)
-    if array.ndim > rank and len(array) != 1:
+    array = np.asarray(integer_weights(step, index))
+    if array.ndim > rank and array.shape[0] != 1:
         raise UnsupportedOperator(f"{step.tensor(index).where} has a constant for each sample of a batch")
     return array.reshape((1,) * (rank - array.ndim) + array.shape[max(array.ndim - rank, 0) :])
 
