@@ -66,7 +66,7 @@ def with_dilations(operations: list[Operation], outputs: Sequence[Tensor]) -> li
 def _maker(
     operation: Operation, kinds: tuple[str, ...], makers: dict[int, Operation], uses: Counter[int]
 ) -> Operation | None:
-    """The operator of one of these kinds that makes the first input, for this reader only and with the same meaning."""
+    """The operator of one of these kinds that makes the first input, for this reader only."""
     tensor = operation.inputs[0] if operation.inputs else None
     found = makers.get(tensor.index) if tensor is not None and uses[tensor.index] == 1 else None
     return found if found is not None and found.kind in kinds else None

@@ -20,6 +20,8 @@ PLACE_BITS = 10
 """Fraction bits of the places between int8 pixels."""
 FLOAT_BITS = 24
 """Integers of so many bits are float32 numbers."""
+EDGE_BITS = 2
+"""In front of the first pixel weights reach 3/2, in both directions together 9/4."""
 MAX_SIZE = 1 << 16
 """Rows or columns; a damaged file may ask for any number."""
 
@@ -70,7 +72,7 @@ def resize_bilinear(step: Step) -> None:
     places = _fixed_places if type.signed else _real_places
     pairs = [places(given[k], wanted[k], corners=corners, centers=centers) for k in range(2)]
     bits = sum(bits for _, bits in pairs)
-    if not type.signed and bits + type.width > FLOAT_BITS:
+    if not type.signed and bits + type.width + EDGE_BITS > FLOAT_BITS:
         raise UnsupportedOperator(f"interpolates in float32 at places of {bits} fraction bits, which is not exact")
     (rows, row_weights), (columns, column_weights) = (
         _weights(at, bits, given[k]) for k, (at, bits) in enumerate(pairs)
