@@ -11,16 +11,36 @@ from toolchain.ops.transpose import Transpose
 
 if TYPE_CHECKING:
     from toolchain.frontends.importer import Importer, OnnxNode
+    from toolchain.ir import Shape
+    from toolchain.ops.base import Operator
+
+
+def interleaving(shape: Shape, blocks: tuple[int, int], part: str) -> list[tuple[str, Operator]]:
+    """(rows, columns, block row * block column * channel) to (row * block row, column * block column, channel)."""
+    (rows, columns, depth), (high, wide) = shape, blocks
+    channels = depth // (high * wide)
+    return [
+        (f"{part}_blocks", Reshape((rows, columns, high, wide, channels))),
+        (f"{part}_interleaved", Transpose((0, 2, 1, 3, 4))),
+        (part, Reshape((rows * high, columns * wide, channels))),
+    ]
+
+
+def gathering(shape: Shape, block: int, order: tuple[int, ...] = (0, 2, 1, 3, 4)) -> list[tuple[str, Operator]]:
+    """(row * block, column * block, channel) to (rows, columns, the blocks of all channels in the given order)."""
+    rows, columns, channels = shape
+    return [
+        ("blocks", Reshape((rows // block, block, columns // block, block, channels))),
+        ("gathered", Transpose(order)),
+        ("depth", Reshape((rows // block, columns // block, block**2 * channels))),
+    ]
 
 
 def interleaved(importing: Importer, node: OnnxNode, value: str, blocks: tuple[int, int], part: str) -> str:
-    """(rows, columns, block row * block column * channel) to (row * block row, column * block column, channel)."""
-    rows, columns, depth = importing.shape(value)
-    high, wide = blocks
-    channels = depth // (high * wide)
-    value = importing.add(node, Reshape((rows, columns, high, wide, channels)), value, part=f"{part}_blocks")
-    value = importing.add(node, Transpose((0, 2, 1, 3, 4)), value, part=f"{part}_interleaved")
-    return importing.add(node, Reshape((rows * high, columns * wide, channels)), value, part=part)
+    """The value behind `interleaving`."""
+    for name, operator in interleaving(importing.shape(value), blocks, part):
+        value = importing.add(node, operator, value, part=name)
+    return value
 
 
 def _sizes(importing: Importer, node: OnnxNode) -> tuple[int, int, int, int]:
@@ -57,9 +77,7 @@ def import_space_to_depth(importing: Importer, node: OnnxNode) -> None:
     if mode not in ("DCR", "CRD"):
         raise UnsupportedOperator(f"has the mode {mode!r}")
     value = importing.add(node, Transpose((1, 2, 0)), importing.value(node, 0), part="channels_last")
-    sizes = (rows // block, block, columns // block, block, channels)
-    value = importing.add(node, Reshape(sizes), value, part="blocks")
     order = (0, 2, 1, 3, 4) if mode == "DCR" else (0, 2, 4, 1, 3)
-    value = importing.add(node, Transpose(order), value, part="gathered")
-    value = importing.add(node, Reshape((sizes[0], sizes[2], block**2 * channels)), value, part="depth")
+    for part, operator in gathering((rows, columns, channels), block, order):
+        value = importing.add(node, operator, value, part=part)
     importing.bind(node, importing.add(node, Transpose((2, 0, 1)), value))

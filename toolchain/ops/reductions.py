@@ -51,17 +51,23 @@ def import_reduction(importing: Importer, node: OnnxNode) -> None:
 
 def reduced(importing: Importer, node: OnnxNode, value: str, axes: list[int], kind: str, part: str) -> str:
     """The (1, 1, rest) of a value over some of its axes: `kind` is ReduceMean, ReduceSum or ReduceMax."""
-    shape = importing.shape(value)
-    kept = [k for k in range(len(shape)) if k not in axes]
-    order = (*axes, *kept)
-    if order != tuple(range(len(shape))):
-        value = importing.add(node, Transpose(order), value, part=f"{part}_order")
-    picture = _picture(tuple(shape[k] for k in axes), math.prod(shape[k] for k in kept))
-    value = importing.add(node, Reshape(picture), value, part=f"{part}_picture")
-    window = Window((picture[0], picture[1]))
+    operators, window = pictured(importing.shape(value), axes, part)
     divisor = Constant([[window.taps if kind == "ReduceMean" else 1]])
     pool: Operator = MaxPool(window) if kind == "ReduceMax" else AveragePool(window, divisor)
-    return importing.add(node, pool, value, part=part)
+    for name, operator in [*operators, (part, pool)]:
+        value = importing.add(node, operator, value, part=name)
+    return value
+
+
+def pictured(shape: Shape, axes: list[int], part: str) -> tuple[list[tuple[str, Operator]], Window]:
+    """The operators, by their names, that make `axes` the rows and columns of a picture, and its one window."""
+    kept = [k for k in range(len(shape)) if k not in axes]
+    order = (*axes, *kept)
+    picture = _picture(tuple(shape[k] for k in axes), math.prod(shape[k] for k in kept))
+    found: list[tuple[str, Operator]] = [(f"{part}_picture", Reshape(picture))]
+    if order != tuple(range(len(shape))):
+        found.insert(0, (f"{part}_order", Transpose(order)))
+    return found, Window((picture[0], picture[1]))
 
 
 def _picture(sizes: Shape, channels: int) -> Shape:

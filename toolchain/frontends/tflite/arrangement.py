@@ -12,6 +12,7 @@ from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, transla
 from toolchain.frontends.tflite.kernels import limits
 from toolchain.ops.concat import Concat
 from toolchain.ops.pad import Pad
+from toolchain.ops.pixel_shuffle import gathering, interleaving
 from toolchain.ops.rescale import Rescale
 from toolchain.ops.reshape import Reshape
 from toolchain.ops.slice import Slice
@@ -134,6 +135,56 @@ def _cut(step: Step, cuts: list[slice], dropped: tuple[int, ...]) -> str:
     value = step.add(Slice(starts, steps, sizes), value)
     kept = tuple(size for k, size in enumerate(sizes, 1) if k not in dropped)
     return step.add(Reshape(kept), value, part="squeeze") if dropped else value
+
+
+@translates("SPLIT")
+def split(step: Step) -> None:
+    axis, count = integers(step, 0), int(step.option("NumSplits"))
+    size = step.tensor(1).shape[axis[0]]
+    if len(axis) != 1 or count != len(step.operation.outputs) or count < 1 or size % count:
+        raise ModelError(f"splits {size} into {count} along {axis}")
+    _part(step, 1, axis[0], [size // count] * count)
+
+
+@translates("SPLIT_V")
+def split_unequally(step: Step) -> None:
+    """One of the sizes may be -1, for what is left."""
+    step.ignore("NumSplits")
+    sizes, axis = integers(step, 1), integers(step, 2)
+    total = step.tensor(0).shape[axis[0]]
+    if sizes.count(-1) == 1:
+        sizes[sizes.index(-1)] = total - sum(sizes) - 1
+    if len(axis) != 1 or sum(sizes) != total or len(sizes) != len(step.operation.outputs) or min(sizes) < 1:
+        raise ModelError(f"splits {total} into {sizes} along {axis}")
+    _part(step, 0, axis[0], sizes)
+
+
+def _part(step: Step, index: int, axis: int, sizes: list[int]) -> None:
+    """Gives an input, cut along an axis, as the operator's outputs."""
+    step.same_meaning(index)
+    value = step.value(index)
+    shape, k = step.type(value).shape, axis % len(step.tensor(index).shape) - 1
+    if k < 0 or len(shape) > 3:
+        raise UnsupportedOperator(f"cuts the batch, or one of {len(shape)} dimensions beside it, 3 are supported")
+    parts = []
+    for number, size in enumerate(sizes):
+        starts = (*(0,) * k, sum(sizes[:number]), *(0,) * (len(shape) - k - 1))
+        cut = Slice(starts, (1,) * len(shape), (*shape[:k], size, *shape[k + 1 :]))
+        parts.append(step.add(cut, value, part=f"part_{number}"))
+    step.give(*parts)
+
+
+@translates("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
+def depth_to_space(step: Step) -> None:
+    step.same_meaning(0)
+    value, block = step.value(0), int(step.option("BlockSize"))
+    shape = step.type(value).shape
+    to_space = step.operation.kind == "DEPTH_TO_SPACE"
+    parted = shape[2:] if to_space else shape[:2]
+    if len(shape) != 3 or block < 1 or any(size % (block**2 if to_space else block) for size in parted):
+        raise ModelError(f"cannot part {list(shape)} into blocks of {block}")
+    operators = interleaving(shape, (block, block), "picture") if to_space else gathering(shape, block)
+    step.give(step.chain(operators, value))
 
 
 def integers(step: Step, index: int) -> list[int]:

@@ -6,7 +6,7 @@ r - z for the file's integer r, so that real zero is 0: padding and biases need 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from toolchain.errors import ModelError, UnsupportedOperator
@@ -18,6 +18,7 @@ from toolchain.ir import FixedType, Graph, Input, Meaning, Node, Output, RealTyp
 from toolchain.ops.base import Operator
 from toolchain.ops.quantize import Quantize
 from toolchain.ops.rescale import Rescale
+from toolchain.ops.reshape import Reshape
 
 TYPES = {"INT8": FixedType(8, 8, True), "UINT8": FixedType(8, 8, False)}
 """Elements of quantized activations."""
@@ -81,17 +82,27 @@ class Step(Reading):
         name = f"{self.layer}/{part}" if part else self.layer
         return self.program.add(name, operator, inputs, self.layer)
 
-    def give(self, value: str) -> None:
-        """This is the operator's output."""
-        self.program.values[self.output.index] = value
+    def chain(self, operators: Iterable[tuple[str, Operator]], value: str) -> str:
+        """Helpers of this layer by their names, one behind the other."""
+        for part, operator in operators:
+            if not isinstance(operator, Reshape) or operator.sizes != self.type(value).shape:
+                value = self.add(operator, value, part=part)
+        return value
+
+    def give(self, *values: str) -> None:
+        """These are the operator's outputs."""
+        for tensor, value in zip(self.operation.outputs, values, strict=True):
+            self.program.values[tensor.index] = value
 
     def same_meaning(self, *indices: int) -> None:
-        """Refuses inputs with another scale or zero point than the output: nothing would convert them."""
-        wanted = meaning_of(self.output)
-        for index in indices:
-            found = meaning_of(self.tensor(index))
-            if found != wanted:
-                raise UnsupportedOperator(f"input {index} has {found}, the output {wanted}: equal ones are supported")
+        """Refuses inputs with another scale or zero point than an output: nothing would convert them."""
+        for output, wanted in ((tensor, meaning_of(tensor)) for tensor in self.operation.outputs):
+            for index in indices:
+                found = meaning_of(self.tensor(index))
+                if found != wanted or self.tensor(index).element != output.element:
+                    raise UnsupportedOperator(
+                        f"input {index} has {found}, the output {wanted}: equal ones are supported"
+                    )
 
 
 def meaning_of(tensor: Tensor) -> Meaning:

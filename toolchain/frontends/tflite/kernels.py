@@ -16,7 +16,6 @@ from toolchain.frontends.tflite.integers import TYPES, Step, meaning_of, transla
 from toolchain.frontends.tflite.multipliers import (
     channel_scales,
     factors,
-    mean_factors,
     ratio,
     softmax_table,
     tensor_scale,
@@ -24,7 +23,6 @@ from toolchain.frontends.tflite.multipliers import (
 from toolchain.ir import Constant, FixedType
 from toolchain.ir.types import needed_width
 from toolchain.ir.window import Window
-from toolchain.ops.add import Add
 from toolchain.ops.average_pool import AveragePool
 from toolchain.ops.conv import Conv
 from toolchain.ops.fixed_softmax import FixedSoftmax
@@ -33,8 +31,6 @@ from toolchain.ops.max_pool import MaxPool
 from toolchain.ops.rescale import Rescale, ScaleRounding
 from toolchain.ops.reshape import Reshape
 
-ADD_SHIFT = 20
-"""Bits that the addition puts below its operands."""
 LIMITS = {
     tflite.ActivationFunctionType.NONE: (None, None),
     tflite.ActivationFunctionType.RELU: (0.0, None),
@@ -106,28 +102,37 @@ def weight_type(weights: NDArray[np.int64]) -> FixedType:
     return FixedType(width, width, signed)
 
 
-def window(step: Step, given: tuple[int, ...], kernel: tuple[int, ...], dilations: tuple[int, int] = (1, 1)) -> Window:
-    """SAME puts the odd row at the end."""
+Pair = tuple[int, int]
+
+
+def window(step: Step, given: tuple[int, ...], kernel: tuple[int, ...], dilations: Pair = (1, 1)) -> Window:
     strides = int(step.option("StrideH")), int(step.option("StrideW"))
     if min(strides) < 1 or min(dilations) < 1 or min(kernel) < 1:
         raise ModelError("has a stride, dilation or kernel size below 1")
-    pads = [0, 0, 0, 0]
+    return Window((kernel[0], kernel[1]), strides, dilations, same_pads(step, given, kernel, strides, dilations))
+
+
+def same_pads(
+    step: Step, given: tuple[int, ...], kernel: tuple[int, ...], strides: Pair, dilations: Pair
+) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right): SAME puts the odd row at the end, VALID pads nothing."""
     code = step.option("Padding")
     if code not in (tflite.Padding.SAME, tflite.Padding.VALID):
         raise ModelError(f"has the padding {code}, which does not exist")
+    pads = [0, 0, 0, 0]
     if code == tflite.Padding.SAME:
         for k in range(2):
             extent = (kernel[k] - 1) * dilations[k] + 1
             total = max(0, (-(-given[k] // strides[k]) - 1) * strides[k] + extent - given[k])
             pads[k], pads[k + 2] = total // 2, total - total // 2
-    return Window((kernel[0], kernel[1]), strides, dilations, (pads[0], pads[1], pads[2], pads[3]))
+    return pads[0], pads[1], pads[2], pads[3]
 
 
 @translates("CONV_2D", "DEPTHWISE_CONV_2D")
 def convolution(step: Step) -> None:
     """int8 weights have a scale per channel and no zero point; uint8 ones have one scale, multiplied in float32."""
     step.ignore("QuantizedBiasType", "DepthMultiplier")
-    value, weights, tensor = step.value(0), integer_weights(step, 1), step.tensor(1)
+    value, weights = step.value(0), integer_weights(step, 1)
     given = step.type(value).shape
     if len(given) != 3 or weights.ndim != 4 or weights.size == 0:
         raise ModelError(f"has an input of {len(given) + 1} dimensions and weights of shape {list(weights.shape)}")
@@ -148,11 +153,16 @@ def convolution(step: Step) -> None:
         (0,),
     )
     sums = step.add(operator, value)
-    step.give(rescaled(step, sums, _weighted_scales(step, tensor), step.option("FusedActivationFunction")))
+    step.give(rescaled(step, sums, weighted_scales(step, 0, 1), step.option("FusedActivationFunction")))
 
 
-def _weighted_scales(step: Step, weights: Tensor) -> list[float]:
-    given, result = meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale
+def weighted_scales(step: Step, given_index: int, index: int) -> list[float]:
+    """From products of an input and the weights to the output."""
+    given, result, weights = (
+        meaning_of(step.tensor(given_index)).scale,
+        meaning_of(step.output).scale,
+        step.tensor(index),
+    )
     assert weights.quantization is not None
     if weights.element == "INT8":
         if weights.quantization.zero_points.any():
@@ -188,22 +198,6 @@ def fully_connected(step: Step) -> None:
     step.give(rescaled(step, sums, wanted, step.option("FusedActivationFunction"), ScaleRounding.SINGLE))
 
 
-@translates("ADD", "SUB")
-def add(step: Step) -> None:
-    """Both operands with 20 more bits in twice the larger scale, each rounded once; their sum once more."""
-    if step.option("PotScaleInt16") not in (0, 1):
-        raise ModelError("has an unknown option PotScaleInt16")
-    scales = [meaning_of(step.tensor(k)).scale for k in range(2)]
-    twice = 2 * max(scales)
-    parts = []
-    for k, scale in enumerate(scales):
-        operand = Rescale(*factors([scale / twice]), before=ADD_SHIFT)
-        parts.append(step.add(operand, step.value(k), part=f"operand_{k}"))
-    total = step.add(Add(subtract=step.operation.kind == "SUB"), *parts)
-    result = twice / ((1 << ADD_SHIFT) * meaning_of(step.output).scale)
-    step.give(rescaled(step, total, [result], step.option("FusedActivationFunction")))
-
-
 @translates(*ACTIVATIONS)
 def activation(step: Step) -> None:
     scale = ratio(meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale)
@@ -233,21 +227,6 @@ def pool(step: Step) -> None:
     if type.low < low or type.high > high:
         value = step.add(Rescale.identity(0, low, high), value, part="clip")
     step.give(value)
-
-
-@translates("MEAN")
-def mean(step: Step) -> None:
-    """Over rows and columns: the exact sum, then one rescaling that holds the division too."""
-    axes, value = step.tensor(1).data, step.value(0)
-    given = step.type(value).shape
-    if axes is None or len(given) != 3 or sorted(int(axis) % 4 for axis in axes.ravel()) != [1, 2]:
-        raise UnsupportedOperator("is supported over the rows and columns of a picture")
-    keep = bool(step.option("KeepDims"))
-    total = step.add(AveragePool(Window((given[0], given[1])), Constant([[1]]), 0), value, part="sum")
-    scales = meaning_of(step.tensor(0)).scale, meaning_of(step.output).scale
-    divided = Rescale(*mean_factors(*scales, given[0] * given[1]), *limits(step, 0))
-    value = step.add(divided, total)
-    step.give(value if keep else step.add(Reshape(given[2:]), value, part="flatten"))
 
 
 @translates("SOFTMAX")

@@ -15,9 +15,13 @@ from toolchain.frontends.tflite import (  # noqa: F401 - they register what they
     kernels,
     layers,
     products,
+    reductions,
+    resizing,
     shapes,
+    transposed,
 )
 from toolchain.frontends.tflite.builder import INPUT_TYPES, REAL, TRANSLATIONS, Builder, Call
+from toolchain.frontends.tflite.dilations import with_dilations
 from toolchain.frontends.tflite.files import Model, Operation, Tensor, read
 from toolchain.frontends.tflite.integers import integer_graph, is_quantized
 from toolchain.frontends.tflite.reading import translate_all
@@ -79,7 +83,7 @@ def translate(model: Model, name: str) -> onnx.ModelProto:
 
 
 def needed(model: Model) -> list[Operation]:
-    """The operators that the outputs depend on, in order."""
+    """The operators that the outputs depend on, in order, with dilated convolutions as such."""
     wanted = {tensor.index for tensor in model.outputs}
     found = []
     for operation in reversed(model.operations):
@@ -87,7 +91,7 @@ def needed(model: Model) -> list[Operation]:
             found.append(operation)
             sources = operation.inputs[:1] if operation.kind in STATIC else operation.inputs
             wanted.update(tensor.index for tensor in sources if tensor is not None)
-    return found[::-1]
+    return with_dilations(found[::-1], model.outputs)
 
 
 def _translate(builder: Builder, operation: Operation) -> None:
