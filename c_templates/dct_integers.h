@@ -13,6 +13,11 @@
 #error "the right shift of a negative integer has to be arithmetic"
 #endif
 
+#define DCT_DEFINE_SHIFT(MODE, BITS, INT)                                         \
+    static inline INT dct_##MODE##_##BITS(INT x, int32_t s) {                     \
+        return s <= 0 ? dct_left_##BITS(x, -s) : dct_right_##MODE##_##BITS(x, s); \
+    }
+
 #define DCT_DEFINE_INTEGERS(BITS, INT, UINT)                                                      \
     static inline INT dct_left_##BITS(INT x, int32_t s) { return (INT)((UINT)x << s); }           \
     static inline INT dct_half_##BITS(int32_t s) { return (INT)(((UINT)1 << s) >> 1); }           \
@@ -41,29 +46,34 @@
         const int deleted = width < BITS ? ((truncated >> width) & 1) != 0 : truncated < 0;       \
         return (wrapped != x && deleted != (wrapped < 0)) ? (INT)~wrapped : wrapped;              \
     }                                                                                             \
-    static inline INT dct_trn_##BITS(INT x, int32_t s) {                                          \
-        return s <= 0 ? dct_left_##BITS(x, -s) : x >> s;                                          \
-    }                                                                                             \
-    static inline INT dct_trn_zero_##BITS(INT x, int32_t s) {                                     \
-        if (s <= 0) return dct_left_##BITS(x, -s);                                                \
+    /* Shifts to the right, by 1 or more. */                                                      \
+    static inline INT dct_right_trn_##BITS(INT x, int32_t s) { return x >> s; }                   \
+    static inline INT dct_right_trn_zero_##BITS(INT x, int32_t s) {                               \
         return (x < 0 ? x + (INT)(((UINT)1 << s) - 1U) : x) >> s;                                 \
     }                                                                                             \
-    static inline INT dct_rnd_##BITS(INT x, int32_t s) {                                          \
-        return s <= 0 ? dct_left_##BITS(x, -s) : (x + dct_half_##BITS(s)) >> s;                   \
+    static inline INT dct_right_rnd_##BITS(INT x, int32_t s) {                                    \
+        return (x + dct_half_##BITS(s)) >> s;                                                     \
     }                                                                                             \
-    static inline INT dct_rnd_min_inf_##BITS(INT x, int32_t s) {                                  \
-        return s <= 0 ? dct_left_##BITS(x, -s) : (x + (dct_half_##BITS(s) - 1)) >> s;             \
+    static inline INT dct_right_rnd_min_inf_##BITS(INT x, int32_t s) {                            \
+        return (x + (dct_half_##BITS(s) - 1)) >> s;                                               \
     }                                                                                             \
-    static inline INT dct_rnd_zero_##BITS(INT x, int32_t s) {                                     \
-        return x < 0 ? dct_rnd_##BITS(x, s) : dct_rnd_min_inf_##BITS(x, s);                       \
+    static inline INT dct_right_rnd_zero_##BITS(INT x, int32_t s) {                               \
+        return x < 0 ? dct_right_rnd_##BITS(x, s) : dct_right_rnd_min_inf_##BITS(x, s);           \
     }                                                                                             \
-    static inline INT dct_rnd_inf_##BITS(INT x, int32_t s) {                                      \
-        return x < 0 ? dct_rnd_min_inf_##BITS(x, s) : dct_rnd_##BITS(x, s);                       \
+    static inline INT dct_right_rnd_inf_##BITS(INT x, int32_t s) {                                \
+        return x < 0 ? dct_right_rnd_min_inf_##BITS(x, s) : dct_right_rnd_##BITS(x, s);           \
     }                                                                                             \
-    static inline INT dct_rnd_conv_##BITS(INT x, int32_t s) {                                     \
-        if (s <= 0) return dct_left_##BITS(x, -s);                                                \
+    static inline INT dct_right_rnd_conv_##BITS(INT x, int32_t s) {                               \
         return (x + (dct_half_##BITS(s) - 1) + ((x >> s) & 1)) >> s;                              \
     }                                                                                             \
+    /* Shifts by any number. */                                                                   \
+    DCT_DEFINE_SHIFT(trn, BITS, INT)                                                              \
+    DCT_DEFINE_SHIFT(trn_zero, BITS, INT)                                                         \
+    DCT_DEFINE_SHIFT(rnd, BITS, INT)                                                              \
+    DCT_DEFINE_SHIFT(rnd_min_inf, BITS, INT)                                                      \
+    DCT_DEFINE_SHIFT(rnd_zero, BITS, INT)                                                         \
+    DCT_DEFINE_SHIFT(rnd_inf, BITS, INT)                                                          \
+    DCT_DEFINE_SHIFT(rnd_conv, BITS, INT)                                                         \
     /* floor(a / b) for b > 0. */                                                                 \
     static inline INT dct_divide_##BITS(INT a, INT b) {                                           \
         const INT quotient = a / b;                                                               \

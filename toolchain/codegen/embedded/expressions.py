@@ -86,17 +86,18 @@ def element_bits(operator: Operator, types: tuple[TensorType, ...]) -> int:
     return working_bits(operator.bound(*types))
 
 
-def rounded(element: Element, rounding: Rounding, operand: str, shift: str) -> str:
-    """The operand without its lowest `shift` bits."""
-    return element.function(str(rounding).lower(), operand, shift)
+def rounded(element: Element, rounding: Rounding, operand: str, shifts: Array) -> str:
+    """The operand without its lowest bits, so many as the shift of its channel."""
+    right = "right_" if (shifts > 0).all() else ""
+    return element.function(f"{right}{rounding}".lower(), operand, element.constant("shifts", shifts, 32))
 
 
 @expresses(Requantize)
 def _requantize(e: Element) -> str:
     op: Requantize = e.operator
     given, type = e.types[0], op.type
-    shift = e.constant("shifts", np.array(op.shifts), 32)
-    value = rounded(e, type.rounding, e.operands[0], shift)
+    shifts = np.array(op.shifts)
+    value = rounded(e, type.rounding, e.operands[0], shifts)
     if not op.can_overflow(given):
         return value
     ends = e.number(op.lowest), e.number(type.high)
@@ -108,7 +109,7 @@ def _requantize(e: Element) -> str:
         case Overflow.WRAP:
             return e.function("wrap" if type.signed else "wrap_unsigned", value, str(type.width))
         case Overflow.WRAP_SM:
-            truncated = rounded(e, Rounding.TRN, e.operands[0], shift)
+            truncated = rounded(e, Rounding.TRN, e.operands[0], shifts)
             return e.function("wrap_sm", value, truncated, str(type.width))
     raise PassError(f"has the overflow mode {type.overflow}")
 
@@ -175,12 +176,12 @@ def _rescale(e: Element) -> str:
     right = op.right
     product = f"{e.operands[0]} * {e.constant('factors', factors)}"
     if op.rounding == ScaleRounding.DOUBLE:
-        value = rounded(e, Rounding.RND, product, str(FRACTION))
+        value = rounded(e, Rounding.RND, product, np.array([FRACTION]))
         if right.any():
-            value = rounded(e, Rounding.RND_INF, value, e.constant("right", right, 32))
+            value = rounded(e, Rounding.RND_INF, value, right)
     else:
         mode = Rounding.RND if op.rounding == ScaleRounding.SINGLE else Rounding.RND_CONV
-        value = rounded(e, mode, product, e.constant("right", FRACTION + right, 32))
+        value = rounded(e, mode, product, FRACTION + right)
     if op.offset:
         value = f"{value} + {e.number(op.offset)}"
     if op.low is not None and op.high is not None:
