@@ -115,21 +115,26 @@ class FixedQuantize(Operator):
 def import_fixed_quant(importing: Importer, node: OnnxNode) -> None:
     """x and HGQ2's k, i, f: sign, integer bits without it, fraction bits. The Keras front end writes it."""
     formats = [importing.constant(node, k, "a format") for k in (1, 2, 3)]
-    rounding = Rounding(node.attribute("rounding_mode", "RND"))
-    overflow = Overflow(node.attribute("overflow_mode", "SAT"))
+    if not all(np.isfinite(v).all() and (v == np.rint(v)).all() for v in formats):
+        raise UnsupportedOperator("has a format that is no whole number")
+    rounding, overflow = node.attribute("rounding_mode", "RND"), node.attribute("overflow_mode", "SAT")
+    if rounding not in list(Rounding) or overflow not in OVERFLOWS:
+        raise UnsupportedOperator(f"has the modes {rounding!r} and {overflow!r}, which are not supported")
     value = importing.value(node, 0)
     rank = len(importing.shape(value))
-    real = FixedQuantize.of([ranked(v, rank) for v in formats], rounding, overflow)
+    real = FixedQuantize.of([ranked(v, rank) for v in formats], Rounding(rounding), Overflow(overflow))
     check(real)
     importing.bind(node, importing.add(node, real.simplified(), value))
 
 
 def check(real: FixedQuantize) -> None:
     """Raises UnsupportedOperator for formats that the integer program does not have."""
-    widths, signs = real.widths, real.signs.array[real.widths > 0]
+    if not np.isin(real.signs.array, (0, 1)).all():
+        raise UnsupportedOperator("has a sign that is neither 0 nor 1")
+    widths = real.widths
     if not widths.any():
         raise UnsupportedOperator("quantizes everything to 0")
     if widths.max() > WIDEST or np.abs(real.fractions.array).max() > 2 * WIDEST:
         raise UnsupportedOperator(f"has {int(widths.max())} bits, up to {WIDEST} are supported")
-    if real.overflow == Overflow.SAT_SYM and signs.min() != signs.max():
+    if real.overflow == Overflow.SAT_SYM and len(np.unique(real.signs.array[widths > 0])) > 1:
         raise UnsupportedOperator("has SAT_SYM with and without sign in one tensor; use SAT or WRAP")
