@@ -6,121 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.frontends.keras_files import functional, keras3, keras3_call, layer, sequential, write_keras
+from tests.frontends.hgq_files import ROUND, Bits, bias, counted, hgq, mixed, stored, wanted, weight, written
+from tests.frontends.keras_files import functional, keras3_call, layer, sequential
 from tests.small import run
 from toolchain.compiler import compile_model
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.keras import load
 
-RNG = np.random.default_rng(23)
-ROUND = {
-    "RND": lambda x: np.floor(x + 0.5),
-    "RND_CONV": np.rint,
-    "TRN": np.floor,
-    "TRN_ZERO": np.trunc,
-    "RND_ZERO": lambda x: np.sign(x) * -np.floor(-np.abs(x) + 0.5),
-    "RND_MIN_INF": lambda x: -np.floor(-x + 0.5),
-    "RND_INF": lambda x: np.sign(x) * np.floor(np.abs(x) + 0.5),
-}
-
-
-def wanted(x, k, i, f, rounding="RND", overflow="WRAP"):
-    """`quantizers/fixed_point` and `FixedPointQuantizerBase.call` in inference, word by word, in float64."""
-    x, k, i, f = (np.asarray(v, dtype=np.float64) for v in (x, k, i, f))
-    kept, i = k + i + f > 0, np.maximum(i, -f)
-    if overflow != "WRAP":
-        high = 2.0**i - 2.0**-f
-        x = np.clip(x, -k * (high if overflow == "SAT_SYM" else 2.0**i), high)
-    x = ROUND[rounding](x * 2.0**f) / 2.0**f
-    if overflow == "WRAP":
-        bias = k * 2.0 ** (i + k - 1)
-        x = (x + bias) % 2.0 ** (i + k) - bias
-    return np.where(kept, x, 0.0)
-
-
-class Bits:
-    """A quantizer: its configuration, its variables as the file has them, and what it does."""
-
-    def __init__(self, k, i, f, kind="kif", rounding="RND", overflow="WRAP", *, weight=False, **settings):
-        self.k, self.i, self.f = k, i, f
-        self.kind, self.rounding, self.overflow = kind, rounding, overflow
-        self.settings = {"homogeneous_axis": [] if weight else [0], "heterogeneous_axis": None, **settings}
-
-    @property
-    def conf(self):
-        config = {
-            "q_type": self.kind, "place": "datalane", "scaler": None, "affine": None, "qnoise_factor": None,
-            "round_mode": self.rounding, "overflow_mode": self.overflow, "bw_mapper": None, "trainable": True,
-            "k0": True, "i0": 2, "is_weight": False, "i_decay_speed": 0.01, **self.settings,
-        }  # fmt: skip
-        name = "QuantizerConfig"
-        return {
-            "class_name": name,
-            "module": "hgq.quantizer.config",
-            "config": config,
-            "registered_name": f"hgq>{name}",
-        }
-
-    @property
-    def variables(self):
-        k, i, f = np.asarray(self.k, np.uint8), np.float32(self.i), np.float32(self.f)
-        first = [f] if self.kind == "kif" else [i + f]
-        if self.overflow == "WRAP":
-            return [*first, k, i, np.float32(0.01)]
-        return [i, f, k] if self.kind == "kif" else [i + f, i, k]
-
-    def __call__(self, x):
-        return wanted(x, self.k, self.i, self.f, self.rounding.removeprefix("S_"), self.overflow)
-
-
-def some(shape, low, high):
-    return RNG.integers(low, high + 1, shape)
-
-
-def mixed(shape, **options):
-    """Formats of every kind, elements of no bits among them."""
-    return Bits(some(shape, 0, 1), some(shape, -1, 2), some(shape, 0, 5), **options)
-
-
-def weight(shape):
-    return Bits(np.ones(shape), some(shape, 0, 1), some(shape, -1, 6), "kbi", "RND", "SAT_SYM", weight=True)
-
-
-def bias(size):
-    return Bits(np.ones(size), np.full(size, 2), some(size, 2, 7), "kbi", weight=True)
-
-
-def hgq(kind, name, calls=None, counters=True, **config):
-    """One layer of HGQ2; quantizers stand for their configurations."""
-    plain = {"enable_ebops": counters, "beta0": {}, "ebops_factor": 1.0, "enable_iq": True, "enable_oq": False}
-    config = {**plain, "oq_conf": None, **config}
-    told = {key: value.conf if isinstance(value, Bits) else value for key, value in config.items()}
-    return layer(kind, name, calls, **told)
-
-
-def as_hgq(config):
-    """Keras 3's form, in which HGQ2's classes have modules of their own."""
-    config = keras3(config)
-    for member in config["config"]["layers"]:
-        if member["class_name"].startswith("Q"):
-            member |= {"module": "hgq.layers", "registered_name": f"hgq>{member['class_name']}"}
-    return config
-
-
-def counted(*arrays):
-    return [*arrays, np.float32(1e-5), np.uint32(7)]
-
-
-def stored(prefix, arrays, **quantizers):
-    """The groups of one layer: its own tensors, and those of its quantizers below."""
-    groups = {prefix: arrays}
-    for place, one in quantizers.items():
-        groups[f"{prefix}/{place.replace('__', '/')}/quantizer"] = one.variables
-    return groups
-
-
-def written(folder, config, groups):
-    return write_keras(folder / "m.keras", as_hgq(config), groups)
+RNG = np.random.default_rng(29)
 
 
 def predicted(path, x):
@@ -246,6 +139,52 @@ def test_a_normalization_inside_of_dense(tmp_path):
     assert np.array_equal(predicted(path, x), given(x) @ kq(fused) + bq(offset - mean @ kernel))
 
 
+def test_two_readers_of_an_input_with_formats_of_their_own(tmp_path):
+    first, second = mixed((1, 6)), mixed((1, 6), rounding="TRN", overflow="SAT")
+    net = functional(
+        layer("InputLayer", "x", [], batch_input_shape=[None, 6]),
+        hgq("QSubtract", "s", [keras3_call("x", "x")], iq_confs=[first.conf, second.conf]),
+        inputs=["x"],
+        outputs=["s"],
+    )
+    groups = stored("q_subtract", counted(), iq__quantizers__quantizer=first, iq__quantizers__quantizer_1=second)
+    x = on_grid((6,))
+    assert np.array_equal(predicted(written(tmp_path, net, groups), x), first(x) - second(x))
+
+
+def function(folder, given, output, name="tanh"):
+    """A function between two quantizers, behind a matrix."""
+    iq, kq, kernel = mixed((1, 6)), weight((6, 4)), RNG.normal(0, 0.5, (6, 4)).astype(np.float32)
+    net = sequential(
+        layer("InputLayer", "x", batch_input_shape=[None, 6]),
+        hgq("QDense", "d", units=4, use_bias=False, iq_conf=iq, kq_conf=kq, bq_conf=None),
+        hgq("QUnaryFunctionLUT", "f", activation=name, iq_conf=given, oq_conf=output, enable_oq=True),
+    )
+    groups = stored("q_dense", counted(kernel), iq=iq, kq=kq)
+    groups |= stored("q_unary_function_lut", counted(), iq=given, oq=output)
+    return written(folder, net, groups), lambda x: output(np.tanh(given(iq(x) @ kq(kernel))))
+
+
+def test_a_function_is_a_table_of_all_levels(tmp_path):
+    axes = {"homogeneous_axis": None, "heterogeneous_axis": []}
+    output = Bits(np.ones((1, 1)), np.zeros((1, 1)), np.full((1, 1), 6), "kbi", overflow="SAT_SYM", **axes)
+    path, source = function(tmp_path, mixed((1, 4)), output)
+    x = on_grid((6,))
+    assert np.array_equal(predicted(path, x), source(x))
+
+
+def test_a_function_whose_result_has_formats_of_its_own_is_refused(tmp_path):
+    path, _ = function(tmp_path, mixed((1, 4)), mixed((1, 4)))
+    with pytest.raises(UnsupportedOperator, match=r"^f/quantized: .*use one format and SAT"):
+        compile_model(path, tmp_path / "p", calibrate=on_grid((6,)))
+
+
+def test_too_many_levels_for_a_table_are_refused(tmp_path):
+    given = Bits(np.ones((1, 4)), np.full((1, 4), 4), np.full((1, 4), 8))
+    with pytest.raises(UnsupportedOperator, match="8192 levels, a table has 4096"):
+        load(function(tmp_path, given, mixed((1, 4)))[0])
+
+
 REFUSED = [
     ({"scaler": 2.0}, "scaler"),
     ({"affine": [0.25, 0.5]}, "affine"),
@@ -316,7 +255,7 @@ def test_an_average_whose_step_is_no_power_of_two_is_refused(tmp_path):
         hgq("QAveragePooling1D", "p", pool_size=[3], iq_conf=first, oq_conf=second, enable_oq=True),
     )
     path = written(tmp_path, net, stored("q_average_pooling1d", counted(), iq=first, oq=second))
-    with pytest.raises(UnsupportedOperator, match="no power of two"):
+    with pytest.raises(UnsupportedOperator, match=r"^p/quantized: .*no power of two"):
         compile_model(path, tmp_path / "p")
 
 
@@ -340,6 +279,7 @@ def networks():
         "saturating": ({**tensor, "overflow_mode": "SAT", "round_mode": "RND_CONV"}, (8,), vector),
         "pictures": ({}, (8, 8, 2), [*conv, layers.Flatten, *vector]),
         "normalized": (channel, (6, 6, 2), [*normal, *fused]),
+        "table": ({}, (8,), [*vector[:1], lambda: q.QUnaryFunctionLUT("tanh"), *vector[1:]]),
         "sequence": ({}, (12, 2), [lambda: q.QConv1D(4, 3), lambda: q.QMeanPow2(axes=1), *vector]),
     }
 
@@ -368,7 +308,7 @@ def trained(name, path, rows):
 
 
 @pytest.mark.optional
-@pytest.mark.parametrize("name", ["elements", "tensor", "saturating", "pictures", "normalized", "sequence"])
+@pytest.mark.parametrize("name", ["elements", "tensor", "saturating", "pictures", "normalized", "table", "sequence"])
 def test_the_program_gives_what_hgq_predicts(name, tmp_path):
     os.environ.setdefault("KERAS_BACKEND", "jax")
     pytest.importorskip("hgq")

@@ -18,8 +18,8 @@ from toolchain.quantization.multipliers import are_powers
 ROUNDINGS = (Rounding.RND, Rounding.RND_CONV)
 """What an entry can do on a grid of powers of two; on any other scale only the second."""
 
-WIDE, ABOVE = 24, 2
-"""Bits of an entry in front of formats that wrap, at least ABOVE of them beyond what these formats hold."""
+WIDE, ABOVE = 32, 8
+"""Bits of an entry in front of formats that wrap, at least ABOVE of them above the largest that these formats hold."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Grid:
     high: float
     rounding: Rounding
     is_whole: bool
+    is_wide: bool = False
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -79,6 +80,10 @@ def entry_grid(graph: Graph, name: str) -> Grid | None:
     """
     found: set[Grid | None] = set()
     _collect(graph, name, 1.0, 0.0, found)
+    wide = [grid for grid in found if grid is not None and grid.is_wide]
+    if len(wide) == len(found) > 1:
+        fraction = 1 - int(np.log2(min(grid.step for grid in wide)))
+        return _wide(fraction, max(int(np.log2((grid.high + 1) * grid.step)) for grid in wide), Rounding.RND)
     return found.pop() if len(found) == 1 else None
 
 
@@ -117,5 +122,9 @@ def _wide_grid(operator: FixedQuantize) -> Grid:
     fraction, rounding = operator.finest, operator.rounding
     if (operator.fractions.array != fraction).any() or rounding not in ROUNDINGS:
         fraction, rounding = max(fraction + 1, WIDE - 1 - spare), Rounding.RND
-    width = max(WIDE, fraction + spare + 1)
-    return Grid(2.0**-fraction, -(1 << width - 1), (1 << width - 1) - 1, rounding, is_whole=True)
+    return _wide(fraction, spare, rounding)
+
+
+def _wide(fraction: int, integer: int, rounding: Rounding) -> Grid:
+    width = max(WIDE, fraction + integer + 1)
+    return Grid(2.0**-fraction, -(1 << width - 1), (1 << width - 1) - 1, rounding, is_whole=True, is_wide=True)

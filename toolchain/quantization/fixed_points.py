@@ -27,7 +27,11 @@ def fixed(lowering: Lowering, node: Node, operator: FixedQuantize, value: str) -
     """Where the model quantizes to fixed-point formats: the same bits, and it wraps where the model does."""
     scaled = lowering.scaled
     if not scaled.has(value):
-        scaled.mark(value, Scale.of(1.0))
+        raise UnsupportedOperator(
+            "quantizes, with bits that wrap or differ between elements, a value that is not exact in the program",
+            where=node.layer,
+            fix="Put the function in front into a QUnaryFunctionLUT, or use one format and SAT.",
+        )
     value = _on_binary_points(lowering, node, value)
     if operator.is_uniform:
         value = lowering.to_format(value, _format(operator))
@@ -50,8 +54,9 @@ def _on_binary_points(lowering: Lowering, node: Node, value: str) -> str:
             moved = product(given, factors, addends, np.full(factors.shape, shift))
             return lowering.add(node, moved, (value,), part="scaled")
     raise UnsupportedOperator(
-        "quantizes a value whose step is no power of two (an average over another number of values, say), which "
-        "HGQ2 computes in float32"
+        "quantizes a value whose step is no power of two, an average perhaps, which HGQ2 computes in float32",
+        where=node.layer,
+        fix="Average over a power of two of values, or use QMeanPow2.",
     )
 
 

@@ -99,6 +99,12 @@ class FixedPoint:
         """Fraction bits that hold all that `emit` gives."""
         return self.operator(call, (1, *value.shape)).finest
 
+    def range(self, call: Call, value: Value) -> tuple[int, int]:
+        """The lowest and the highest level on the grid that holds all that `emit` gives: all bits of a type."""
+        operator = self.operator(call, (1, *value.shape))
+        bits = int((operator.magnitudes.array - operator.fractions.array).max()) + operator.finest
+        return -(1 << bits) * int(operator.signs.array.any()), (1 << bits) - 1
+
 
 def read_fixed_point(fields: Fields, key: str, place: str) -> FixedPoint | None:
     """The quantizer of a setting, None for null and for one that does nothing."""
