@@ -152,6 +152,25 @@ def test_two_readers_of_an_input_with_formats_of_their_own(tmp_path):
     assert np.array_equal(predicted(written(tmp_path, net, groups), x), first(x) - second(x))
 
 
+def test_a_concatenation_of_two_grids_is_exact(tmp_path):
+    first, second = mixed((1, 6)), mixed((1, 6))
+    net = functional(
+        layer("InputLayer", "x", [], batch_input_shape=[None, 6]),
+        hgq("QSum", "s", [keras3_call("x")], axes=[1], scale=0.5, keepdims=True, iq_conf=first),
+        hgq("QMultiply", "m", [keras3_call("x", "x")], iq_confs=[first.conf, second.conf]),
+        layer("Concatenate", "c", [keras3_call("s", "m")], axis=-1),
+        inputs=["x"],
+        outputs=["c"],
+    )
+    groups = {
+        **stored("q_sum", counted(), iq=first),
+        **stored("q_multiply", counted(), iq__quantizers__quantizer=first, iq__quantizers__quantizer_1=second),
+    }
+    x = on_grid((6,))
+    y = np.concatenate([first(x).sum(1, keepdims=True) / 2, first(x) * second(x)], axis=1)
+    assert np.array_equal(predicted(written(tmp_path, net, groups), x), y)
+
+
 def function(folder, given, output, name="tanh"):
     """A function between two quantizers, behind a matrix."""
     iq, kq, kernel = mixed((1, 6)), weight((6, 4)), RNG.normal(0, 0.5, (6, 4)).astype(np.float32)

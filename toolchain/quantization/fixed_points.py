@@ -96,10 +96,11 @@ def _overflowed(
     value = lowering.to_format(
         moved(value, -shifts, "left", -halves), FixedType(width, width, True, Rounding.TRN, overflow)
     )
-    value = lowering.to_format(
-        moved(value, shifts, "right"), FixedType(width, width, True, Rounding.TRN_ZERO, Overflow.SAT)
-    )
-    value = moved(value, points, "points", halves)
+    if overflow == Overflow.WRAP:  # the low bits are 0
+        value = moved(value, points + shifts, "points", halves << shifts)
+    else:
+        cut = FixedType(width, width, True, Rounding.TRN_ZERO, Overflow.SAT)
+        value = moved(lowering.to_format(moved(value, shifts, "right"), cut), points, "points", halves)
     signed, integer = bool(signs.any()), int((magnitudes - points)[widths > 0].max())
     finest = int(points[widths > 0].max())
     return lowering.to_format(value, FixedType(integer + finest + signed, integer + signed, signed))
