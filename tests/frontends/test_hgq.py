@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import toolchain
 from tests.frontends.hgq_files import ROUND, Bits, bias, counted, hgq, mixed, stored, wanted, weight, written
 from tests.frontends.keras_files import functional, keras3_call, layer, sequential
 from tests.small import run
 from toolchain.compiler import compile_model
 from toolchain.errors import ModelError, UnsupportedOperator
 from toolchain.frontends.keras import load
+from toolchain.ir import TensorType
 
 RNG = np.random.default_rng(29)
 
@@ -46,6 +48,17 @@ def test_every_mode_is_what_its_source_says(rounding, overflow, tmp_path):
     path, source = dense(tmp_path, given)
     x = on_grid((6,))
     assert np.array_equal(predicted(path, x), source(x))
+
+
+@pytest.mark.parametrize("zeros", [slice(0, 2), slice(0, 3)], ids=["two outputs", "all outputs"])
+def test_outputs_without_weights_are_no_wider_than_others(zeros, tmp_path):
+    kernel = RNG.normal(0, 0.5, (6, 3)).astype(np.float32)
+    kernel[:, zeros] = 0
+    path, source = dense(tmp_path, mixed((1, 6)), kernel)
+    x = on_grid((6,))
+    assert np.array_equal(predicted(path, x), source(x))
+    types = toolchain.load(tmp_path / "p").graph.types.values()
+    assert max(type.width for type in types if isinstance(type, TensorType)) <= 40
 
 
 @pytest.mark.parametrize("kind", ["kif", "kbi"])
@@ -156,7 +169,7 @@ def test_a_concatenation_of_two_grids_is_exact(tmp_path):
     first, second = mixed((1, 6)), mixed((1, 6))
     net = functional(
         layer("InputLayer", "x", [], batch_input_shape=[None, 6]),
-        hgq("QSum", "s", [keras3_call("x")], axes=[1], scale=0.5, keepdims=True, iq_conf=first),
+        hgq("QSum", "s", [keras3_call("x")], axes=[1], scale=1.0, keepdims=True, iq_conf=first),
         hgq("QMultiply", "m", [keras3_call("x", "x")], iq_confs=[first.conf, second.conf]),
         layer("Concatenate", "c", [keras3_call("s", "m")], axis=-1),
         inputs=["x"],
@@ -167,7 +180,7 @@ def test_a_concatenation_of_two_grids_is_exact(tmp_path):
         **stored("q_multiply", counted(), iq__quantizers__quantizer=first, iq__quantizers__quantizer_1=second),
     }
     x = on_grid((6,))
-    y = np.concatenate([first(x).sum(1, keepdims=True) / 2, first(x) * second(x)], axis=1)
+    y = np.concatenate([first(x).sum(1, keepdims=True), first(x) * second(x)], axis=1)
     assert np.array_equal(predicted(written(tmp_path, net, groups), x), y)
 
 

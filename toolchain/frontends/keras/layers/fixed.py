@@ -16,7 +16,7 @@ from toolchain.frontends.keras.fixed_points import FixedPoint, finest_of, parse_
 from toolchain.frontends.keras.layers.base import Layer, Role
 from toolchain.frontends.keras.quantizers import DOMAIN
 
-MOST_BITS: Final = 32
+COARSEST: Final = -48
 
 
 @dataclass
@@ -41,7 +41,9 @@ class FixedCall(Call):
         if "bias" in self.quantizers and self.input_fraction is not None:  # so that sums of products hold the bias
             bias = finest_of(self.weight("bias", (array.shape[axis],)), 0)
             finest = np.maximum(finest, bias - self.input_fraction)
-        finest = np.maximum(finest, finest.max() - 2 * MOST_BITS)
+        finest = np.where(
+            finest < -MOST_BITS, max(finest.max(), -MOST_BITS), finest
+        )  # channels of zeros: any step will do
         sizes = [-1 if a == axis else 1 for a in range(array.ndim)]
         scale = np.ldexp(np.float32(1), -finest).reshape(sizes)
         bits = math.ceil(math.log2(float(np.abs(array / scale).max()) + 1)) + 1
