@@ -20,6 +20,7 @@ QUANTIZING = (
     "qonnx.IntQuant",
     "qonnx.BipolarQuant",
     "qonnx.Trunc",
+    "qonnx.FixedQuant",
 )
 """Importers that are tested here."""
 DOMAIN = "qonnx.custom_op.general"
@@ -117,6 +118,22 @@ def test_trunc_drops_low_bits(outputs):
     assert np.array_equal(evaluated(model, x), first if len(outputs) == 1 else second)
 
 
+@pytest.mark.parametrize("overflow", ["WRAP", "SAT"])
+def test_fixed_quant_has_formats_for_each_element(overflow):
+    model = Model()
+    model.input("x", "N", 8)
+    signs, integers = np.float32([0, 1] * 4), np.float32([1, 1, 0, 0, 2, 2, -1, -1])
+    parameters = [model.constant(v) for v in (signs, integers, np.full(8, 2.0))]
+    model.output(model.add("FixedQuant", "x", *parameters, domain=DOMAIN, rounding_mode="TRN", overflow_mode=overflow))
+    x, counts = grid(4.0), 2 ** (integers + 2)
+    levels = np.floor(x * 4)
+    if overflow == "SAT":
+        levels = np.clip(levels, -signs * counts, counts - 1)
+    else:
+        levels = (levels + signs * counts) % (counts * (1 + signs)) - signs * counts
+    assert np.array_equal(evaluated(model, x), levels / 4)
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "options", "complaint"),
     [
@@ -126,6 +143,8 @@ def test_trunc_drops_low_bits(outputs):
         ("Quant", (0.5, 0.5, 4.0), {}, "zero points"),
         ("Quant", (0.5, 0.0, 4.0), {"colour": "blue"}, "attribute 'colour'"),
         ("Trunc", (0.5, 1.0, 6.0, 3.0), {}, "zero point"),
+        ("FixedQuant", (1.0, 2.0, 3.0), {"rounding_mode": "UP"}, "'UP'"),
+        ("FixedQuant", (1.0, 2.0, 3.5), {}, "no whole number"),
         ("FloatQuant", (0.5,), {}, "of domain"),
     ],
 )

@@ -8,7 +8,7 @@ from onnx import helper
 QONNX = "qonnx"
 """The domain here, in place of those that exporters write."""
 DOMAINS = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
-OPERATORS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
+OPERATORS = ("Quant", "IntQuant", "BipolarQuant", "Trunc", "FixedQuant")
 
 
 def spell_out_domain(model: onnx.ModelProto) -> None:

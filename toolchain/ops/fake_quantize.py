@@ -144,10 +144,10 @@ def import_trunc(importing: Importer, node: OnnxNode) -> None:
     coarse = scale * 2.0**dropped
     value = importing.value(node, 0)
     rank = len(importing.shape(value))
-    kept = FakeQuantize(Constant(_ranked(coarse, rank)), low, high, rounding=rounding)
+    kept = FakeQuantize(Constant(ranked(coarse, rank)), low, high, rounding=rounding)
     value = importing.add(node, kept, value, part="kept" if (coarse != result).any() else "")
     if (coarse != result).any():
-        value = _affine(importing, node, value, _ranked(result / coarse, rank), 0.0)
+        value = _affine(importing, node, value, ranked(result / coarse, rank), 0.0)
     importing.bind(node, value)
 
 
@@ -175,7 +175,7 @@ def quantized(
 ) -> str:
     """The integers clip(round(x / scale) + zero point, *ends) of a real value."""
     rank = len(importing.shape(value))
-    scale = _ranked(_along(importing, node, scale, rank + 1), rank)
+    scale = ranked(_along(importing, node, scale, rank + 1), rank)
     zero = _one(zero_point, "zero points")
     real = FakeQuantize(Constant(scale), ends[0] - zero, ends[1] - zero)
     value = importing.add(node, real, value, part="real")
@@ -196,8 +196,8 @@ def import_dequantize_linear(importing: Importer, node: OnnxNode) -> None:
         return
     value = importing.value(node, 0)
     rank = len(importing.shape(value))
-    wide = _ranked(_along(importing, node, scale, rank + 1), rank)
-    offset = -wide * _ranked(_along(importing, node, zero_point, rank + 1), rank)
+    wide = ranked(_along(importing, node, scale, rank + 1), rank)
+    offset = -wide * ranked(_along(importing, node, zero_point, rank + 1), rank)
     importing.bind(node, importing.add(node, Affine(Constant(wide), Constant(offset)), value))
 
 
@@ -245,14 +245,14 @@ def _quantize(importing: Importer, node: OnnxNode, real: FakeQuantize, zero_poin
         importing.define_levels(node, levels.astype(np.int64), scale)
         return
     value = importing.value(node, 0)
-    ranked = Constant(_ranked(scale, len(importing.shape(value))))
+    wide = Constant(ranked(scale, len(importing.shape(value))))
     zero = _one(zero_point, "zero points")
     # Where rounding does not see whole numbers, the zero point goes into the limits.
     moves = real.rounding == Rounding.TRN or (real.rounding == Rounding.RND_CONV and zero % 2 == 0) or not zero
     if moves:
-        real = replace(real, scale=ranked, low=real.low - zero, high=real.high - zero)
+        real = replace(real, scale=wide, low=real.low - zero, high=real.high - zero)
     else:
-        real = replace(real, scale=ranked, zero_point=float(zero))
+        real = replace(real, scale=wide, zero_point=float(zero))
     importing.bind(node, importing.add(node, real, value))
 
 
@@ -263,7 +263,7 @@ def _bipolar(importing: Importer, node: OnnxNode, scale: Array) -> None:
         importing.define_levels(node, np.where(array >= 0, 1, -1), scale)
         return
     value = importing.value(node, 0)
-    wide = Constant(2 * _ranked(scale, len(importing.shape(value))))
+    wide = Constant(2 * ranked(scale, len(importing.shape(value))))
     real = FakeQuantize(wide, -1, 0, zero_point=-0.5, rounding=Rounding.RND)
     importing.bind(node, importing.add(node, real, value))
 
@@ -316,7 +316,7 @@ def _one(numbers: Array, what: str) -> int:
     return int(numbers.flat[0])
 
 
-def _ranked(scale: Array, rank: int) -> Array:
+def ranked(scale: Array, rank: int) -> Array:
     """A scale that broadcasts to a tensor with its batch, without the batch."""
     if scale.ndim > rank and (scale.ndim > rank + 1 or scale.shape[0] != 1):
         raise UnsupportedOperator(f"has a scale of shape {list(scale.shape)}, one per tensor or channel is supported")

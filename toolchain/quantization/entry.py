@@ -10,12 +10,16 @@ from toolchain.ir import FixedType, Graph, Levels, Meaning, Overflow, Rounding
 from toolchain.ir.types import needed_width
 from toolchain.ops.affine import Affine
 from toolchain.ops.fake_quantize import FakeQuantize
+from toolchain.ops.fixed_quantize import FixedQuantize
 from toolchain.ops.linear import LinearOperator
 from toolchain.ops.quantize import Quantize
 from toolchain.quantization.multipliers import are_powers
 
 ROUNDINGS = (Rounding.RND, Rounding.RND_CONV)
 """What an entry can do on a grid of powers of two; on any other scale only the second."""
+
+WIDE, ABOVE = 32, 8
+"""Bits of an entry in front of formats that wrap, at least ABOVE of them above the largest that these formats hold."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Grid:
     high: float
     rounding: Rounding
     is_whole: bool
+    is_wide: bool = False
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -62,7 +67,7 @@ class Grid:
 def quantizes_itself(graph: Graph) -> bool:
     """Does a real graph say how some of its values or weights are quantized?"""
     return any(
-        isinstance(node.operator, FakeQuantize)
+        isinstance(node.operator, FakeQuantize | FixedQuantize)
         or (isinstance(node.operator, LinearOperator) and isinstance(node.operator.weights, Levels))
         for node in graph.nodes
     )
@@ -75,6 +80,10 @@ def entry_grid(graph: Graph, name: str) -> Grid | None:
     """
     found: set[Grid | None] = set()
     _collect(graph, name, 1.0, 0.0, found)
+    wide = [grid for grid in found if grid is not None and grid.is_wide]
+    if len(wide) == len(found) > 1:
+        fraction = 1 - int(np.log2(min(grid.step for grid in wide)))
+        return _wide(fraction, max(int(np.log2((grid.high + 1) * grid.step)) for grid in wide), Rounding.RND)
     return found.pop() if len(found) == 1 else None
 
 
@@ -93,6 +102,8 @@ def _collect(graph: Graph, name: str, scale: float, offset: float, found: set[Gr
             moves = moves and operator.rounding in ROUNDINGS
             ends = (operator.low - places, operator.high - places)
             found.add(Grid(step / scale, *ends, operator.rounding, moves) if scale > 0 else None)
+        elif isinstance(operator, FixedQuantize) and scale == 1 and not offset:
+            found.add(_wide_grid(operator))
         elif isinstance(operator, Affine) and operator.scale.array.size == operator.offset.array.size == 1:
             factor, addend = float(operator.scale.array.flat[0]), float(operator.offset.array.flat[0])
             _collect(graph, reader.name, scale * factor, offset * factor + addend, found)
@@ -100,3 +111,20 @@ def _collect(graph: Graph, name: str, scale: float, offset: float, found: set[Gr
             _collect(graph, reader.name, scale, offset, found)
         else:
             found.add(None)
+
+
+def _wide_grid(operator: FixedQuantize) -> Grid:
+    """An entry in front of formats that wrap or differ: WIDE bits, on their own grid where they have one.
+
+    Where fractions differ, no entry gives them all; this one has bits to spare below the finest and above the largest.
+    """
+    spare = int((operator.magnitudes.array - operator.fractions.array).max()) + ABOVE
+    fraction, rounding = operator.finest, operator.rounding
+    if (operator.fractions.array != fraction).any() or rounding not in ROUNDINGS:
+        fraction, rounding = max(fraction + 1, WIDE - 1 - spare), Rounding.RND
+    return _wide(fraction, spare, rounding)
+
+
+def _wide(fraction: int, integer: int, rounding: Rounding) -> Grid:
+    width = max(WIDE, fraction + integer + 1)
+    return Grid(2.0**-fraction, -(1 << width - 1), (1 << width - 1) - 1, rounding, is_whole=True, is_wide=True)

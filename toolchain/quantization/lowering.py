@@ -17,6 +17,7 @@ from toolchain.ir import Array, Constant, FixedType, Graph, Input, Node, Output,
 from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
 from toolchain.ops.fake_quantize import FakeQuantize
+from toolchain.ops.fixed_quantize import FixedQuantize
 from toolchain.ops.linear import LinearOperator
 from toolchain.ops.lookup import Lookup
 from toolchain.ops.quantize import Quantize
@@ -384,7 +385,7 @@ class Lowering:
         if kept is not None:
             self._refuse_forced(node, forced)
             return kept
-        if not isinstance(node.operator, FakeQuantize | Lookup):
+        if not isinstance(node.operator, FakeQuantize | FixedQuantize | Lookup):
             inputs = tuple(self.scaled.settled(value) for value in inputs)
         if helps and node.operator.is_layout:
             return node.operator.lower(self, node, inputs)

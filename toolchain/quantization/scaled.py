@@ -92,6 +92,10 @@ class Scaled:
         """Is it one that the model quantized?"""
         return value in self._scales
 
+    def scale(self, value: str) -> Scale:
+        """What the integers of a value mean that the model quantized."""
+        return self._scales[value]
+
     def mark(self, value: str, scale: Scale) -> str:
         """Says what the integers of a value mean."""
         self._scales[value] = scale
@@ -214,18 +218,18 @@ class Scaled:
         return self.mark(self._lowering.add(node, replace(operator, value=raw), (value,)), scale)
 
     def joined(self, node: Node, operator: Concat, inputs: tuple[str, ...]) -> str | None:
-        """Values of one scale, in a type that holds them all."""
+        """Values of one unit, in a type that holds them all."""
         lowering = self._lowering
         scales = {self._scales.get(value) for value in inputs}
         types = [lowering.type(value) for value in inputs]
-        if len(scales) > 1 or len({type.fractions for type in types}) > 1:
+        if len(scales) > 1 or not all(type.is_scalar for type in types):
             return None
         (scale,) = scales
-        if scale is None or not scale.is_per_tensor or not types[0].is_scalar:
+        if scale is None or not scale.is_per_tensor:
             return None
-        signed = any(type.signed for type in types)
-        width = max(type.width + (signed and not type.signed) for type in types)
-        common = FixedType(width, width - types[0].fraction, signed)
+        signed, finest = any(type.signed for type in types), max(type.fraction for type in types)
+        width = max(type.width + finest - type.fraction + (signed and not type.signed) for type in types)
+        common = FixedType(width, width - finest, signed)
         return self.mark(operator.joined(lowering, node, [lowering.to_format(v, common) for v in inputs]), scale)
 
     def largest(self, node: Node, operator: MaxPool, inputs: tuple[str, ...]) -> str | None:
@@ -373,8 +377,8 @@ class Scaled:
             given = lowering.type(value)
             factors = np.rint(np.ldexp(unit / step, fraction)).astype(np.int64)
             points = np.broadcast_to(fraction - np.array(given.fractions), factors.shape)
-            product = self._product(given, factors, np.zeros_like(factors), points)
-            name = lowering.add(node, product, (value,), part=f"operand{k}")
+            multiplied = product(given, factors, np.zeros_like(factors), points)
+            name = lowering.add(node, multiplied, (value,), part=f"operand{k}")
             results.append(self.mark(name, Scale.of(step, self._scales[value].offset)))
         return tuple(results)
 
@@ -415,20 +419,8 @@ class Scaled:
         points = np.broadcast_to(found.shift + type.fraction - np.array(given.fractions), ratios.shape)
         if not points.any() and not found.offsets.any() and (found.factors == 1).all():
             return lowering.to_format(value, type)
-        product = self._product(given, found.factors, found.offsets, points)
-        return lowering.to_format(lowering.add(node, product, (value,), part=part), type)
-
-    @staticmethod
-    def _product(given: TensorType, factors: Array, addends: Array, points: Array) -> Affine:
-        """r * factor + addend per channel, whose results have the binary points of r plus `points`."""
-        shape = (*(1,) * (len(given.shape) - 1), factors.size)
-        width, signed = needed_width(int(min(factors)), int(max(factors)))
-        return Affine(
-            Constant(factors.reshape(shape)),
-            Constant(addends.reshape(shape)),
-            FixedType(width, width - int(min(points)), signed),
-            tuple(int(p) for p in points) if len(set(points.tolist())) > 1 else (int(points[0]),),
-        )
+        multiplied = product(given, found.factors, found.offsets, points)
+        return lowering.to_format(lowering.add(node, multiplied, (value,), part=part), type)
 
     def _steps(self, operator: FakeQuantize) -> Array:
         scale = operator.scale.array
@@ -443,6 +435,18 @@ class Scaled:
             return lowering.real(value)
         given = lowering.type(value)
         return np.concatenate([self.real(value, np.full(given.shape[-1:], end)) for end in (given.low, given.high)])
+
+
+def product(given: TensorType, factors: Array, addends: Array, points: Array) -> Affine:
+    """r * factor + addend per channel, whose results have the binary points of r plus `points`."""
+    shape = (*(1,) * (len(given.shape) - 1), factors.size)
+    width, signed = needed_width(int(min(factors)), int(max(factors)))
+    return Affine(
+        Constant(factors.reshape(shape)),
+        Constant(addends.reshape(shape)),
+        FixedType(width, width - int(min(points)), signed),
+        tuple(int(p) for p in points) if len(set(points.tolist())) > 1 else (int(points[0]),),
+    )
 
 
 RULES: dict[type, Callable[..., str | None]] = {

@@ -15,6 +15,7 @@ from toolchain.ir import Array, Graph, Levels, TensorType, Type
 from toolchain.ir.types import needed_width
 from toolchain.ops.base import Operator
 from toolchain.ops.fake_quantize import FakeQuantize
+from toolchain.ops.fixed_quantize import FixedQuantize
 from toolchain.ops.linear import LinearOperator
 from toolchain.packing.search import transforms
 from toolchain.passes import pipeline
@@ -67,6 +68,9 @@ def quantization(operator: Operator, type: Type) -> str:
         width, signed = needed_width(operator.low, operator.high)
         zero = f" zero {operator.zero_point:g}" if operator.zero_point else ""
         return f"{'' if signed else 'u'}int{width} {_scales(operator.scale.array)}{zero}"
+    if isinstance(operator, FixedQuantize):
+        widths = sorted({int(operator.widths.min()), int(operator.widths.max())})
+        return f"fixed-point, {' to '.join(map(str, widths))} bits, {operator.rounding}, {operator.overflow}"
     if isinstance(operator, LinearOperator) and isinstance(operator.weights, Levels):
         integers = operator.weights.integers
         width, signed = needed_width(int(integers.min(initial=0)), int(integers.max(initial=0)))

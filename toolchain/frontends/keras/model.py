@@ -193,7 +193,7 @@ class Reader:
             fields.finish()
             content = Input(read_input_shape(config.get("batch_shape", config.get("batch_input_shape")), path))
         else:
-            content = read_layer(fields, is_keras(serialized), is_operation)
+            content = read_layer(fields, is_keras(serialized), is_operation, is_hgq(serialized))
         return Member(name, kind, content, trainable, calls, is_operation)
 
 
@@ -203,6 +203,12 @@ def is_keras(serialized: dict[str, Json]) -> bool:
     if registered is not None and str(registered).removeprefix("qkeras>") != serialized.get("class_name"):
         return False
     return module is None or (isinstance(module, str) and module.split(".")[0] in PACKAGES)
+
+
+def is_hgq(serialized: dict[str, Json]) -> bool:
+    """True for a class of HGQ2, many of which bear the names of QKeras's."""
+    registered = serialized.get("registered_name") == f"hgq>{serialized.get('class_name')}"
+    return registered and str(serialized.get("module")).split(".")[0] == "hgq"
 
 
 def is_function(serialized: dict[str, Json]) -> bool:

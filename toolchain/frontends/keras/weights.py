@@ -104,14 +104,23 @@ class Finder:
                 if isinstance(inner, h5py.Group):
                     yield from self._by_number(inner, member.content, here, container)
             elif roles := roles_of(member):
-                tensors = descend(group, f"{name}/vars", self.name)
-                stored = len(tensors) if isinstance(tensors, h5py.Group) else 0
-                check_count(stored, len(roles), here)
-                yield here, self._open(tensors, [(role.name, str(index)) for index, role in enumerate(roles)], here)
+                places = dict.fromkeys(role.place for role in roles)
+                parts = [self._numbered(group, name, [r for r in roles if r.place == p], here) for p in places]
+                yield here, {role: tensor for part in parts for role, tensor in part.items()}
+
+    def _numbered(self, group: h5py.Group, name: str, roles: Sequence[Role], path: Path) -> dict[str, Tensor]:
+        """The tensors of a layer, or of one object inside it."""
+        place = f"{name}/{roles[0].place}/vars" if roles[0].place else f"{name}/vars"
+        tensors = descend(group, place, self.name)
+        stored = len(tensors) if isinstance(tensors, h5py.Group) else 0
+        check_count(stored, len(roles), (*path, roles[0].place) if roles[0].place else path)
+        return self._open(tensors, [(role.name, str(index)) for index, role in enumerate(roles)], path)
 
     def _by_name(self, root: h5py.Group, model: Model) -> Iterator[tuple[Path, dict[str, Tensor]]]:
         """Keras 2: a group for each layer of the outermost model, its `weight_names` in Keras's own order."""
         owners = [member for member in model.members if any(True for _ in slots_of(member))]
+        if any(role.place for _, member in walk(model) for role in roles_of(member)):
+            raise ModelError("the weights of HGQ2's quantizers have no names here", fix="Save the model as .keras")
         groups, names = {}, {}
         for layer in read_names(root, "layer_names", self.name):
             group = descend(root, layer, self.name)

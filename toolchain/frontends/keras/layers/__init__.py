@@ -7,6 +7,7 @@ from toolchain.frontends.keras.layers import (
     activation,
     convolution,
     dense,
+    hgq,
     merge,
     normalization,
     pooling,
@@ -69,18 +70,20 @@ QKERAS: Final = (
 CODE: Final = ("Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceProperty")
 
 
-def read_layer(fields: Fields, is_keras: bool, is_operation: bool) -> Layer:
+def read_layer(fields: Fields, is_keras: bool, is_operation: bool, is_hgq: bool = False) -> Layer:
     """Reads one layer's settings. What is unsupported goes to `fields.problems`, and an identity stands for it."""
     kind = fields.kind
-    layer = (OPERATIONS if is_operation else LAYERS).get(kind)
-    if kind in QKERAS:
+    layer = (OPERATIONS if is_operation else hgq.LAYERS if is_hgq else LAYERS).get(kind)
+    if is_hgq and layer is None:
+        fields.refuse("class", f"is a layer of HGQ2 that is not supported, only {', '.join(hgq.LAYERS)}")
+    elif kind in QKERAS and not is_hgq:
         fields.refuse("class", "is a layer of QKeras that is not supported; export the model to QONNX")
     elif kind == "Lambda":
         fields.refuse("class", "holds Python code, which is never executed; use built-in layers")
     elif kind in CODE:
         fields.refuse("class", "is a bare TensorFlow function; use the layer of the same meaning (Add, ReLU, ...)")
-    elif not is_keras:
-        fields.refuse("class", "is a custom class, its meaning is not in the file; of HGQ and others export ONNX")
+    elif not is_keras and not is_hgq:
+        fields.refuse("class", "is a custom class, its meaning is not in the file; export ONNX")
     elif layer is None:
         fields.refuse("class", "is not supported")
     else:

@@ -12,10 +12,14 @@ from toolchain.frontends.keras.fields import Fields
 
 @dataclass(frozen=True)
 class Role:
-    """One weight tensor of a layer, in the order Keras stores them: the trainable ones first."""
+    """One weight tensor of a layer, in the order Keras stores them: the trainable ones first.
+
+    `place` is the group below the layer's that it is stored in, where it belongs to an object inside the layer.
+    """
 
     name: str
     trainable: bool = True
+    place: str = ""
 
 
 class Layer(ABC):
