@@ -85,6 +85,18 @@ static inline int16x2_t dct_odd_u8(uint32_t word) {
     return pair;
 }
 
+/* The lower and the upper halves of two words. */
+static inline int16x2_t dct_lower(uint32_t a, uint32_t b) {
+    int16x2_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+}
+static inline int16x2_t dct_upper(uint32_t a, uint32_t b) {
+    int16x2_t pair;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(b), "r"(a));
+    return pair;
+}
+
 /* Four elements as two pairs of 16 bits: (0, 2) and (1, 3). */
 #define DCT_PAIRS_s8(X, even, odd)                          \
     const int16x2_t even = __sxtb16((int8x4_t)dct_word(X)); \
@@ -92,10 +104,10 @@ static inline int16x2_t dct_odd_u8(uint32_t word) {
 #define DCT_PAIRS_u8(X, even, odd)                                      \
     const int16x2_t even = (int16x2_t)__uxtb16((uint8x4_t)dct_word(X)); \
     const int16x2_t odd = dct_odd_u8(dct_word(X))
-#define DCT_PAIRS_s16(X, even, odd)                                                \
-    const uint32_t even##_01 = dct_word(X), even##_23 = dct_word((X) + 2);         \
-    const int16x2_t even = (int16x2_t)((even##_01 & 0xFFFFU) | (even##_23 << 16)); \
-    const int16x2_t odd = (int16x2_t)((even##_01 >> 16) | (even##_23 & 0xFFFF0000U))
+#define DCT_PAIRS_s16(X, even, odd)                                        \
+    const uint32_t even##_01 = dct_word(X), even##_23 = dct_word((X) + 2); \
+    const int16x2_t even = dct_lower(even##_01, even##_23);                \
+    const int16x2_t odd = dct_upper(even##_01, even##_23)
 
 /* SMLAD: two products of 16 bits and a sum, of which the compiler proved that it does not overflow.
  */
@@ -144,6 +156,21 @@ DCT_DEFINE_DOT_DSP(dct_dot_u8_s16_32, uint8_t, int16_t, DCT_PAIRS_u8, DCT_PAIRS_
 #define DCT_TUNED_s8_s16_32
 DCT_DEFINE_DOT_DSP(dct_dot_s8_s16_32, int8_t, int16_t, DCT_PAIRS_s8, DCT_PAIRS_s16)
 #endif
+
+/* CRC-32 (zlib's) of more bytes: starts with all ones, ends inverted. */
+static inline uint32_t dct_crc32(uint32_t crc, const uint8_t* data, uint32_t bytes) {
+    static const uint32_t table[16] = {0x00000000U, 0x1DB71064U, 0x3B6E20C8U, 0x26D930ACU,
+                                       0x76DC4190U, 0x6B6B51F4U, 0x4DB26158U, 0x5005713CU,
+                                       0xEDB88320U, 0xF00F9344U, 0xD6D6A3E8U, 0xCB61B38CU,
+                                       0x9B64C2B0U, 0x86D3D2D4U, 0xA00AE278U, 0xBDBDF21CU};
+    uint32_t k;
+    for (k = 0; k < bytes; ++k) {
+        crc ^= data[k];
+        crc = (crc >> 4) ^ table[crc & 15U];
+        crc = (crc >> 4) ^ table[crc & 15U];
+    }
+    return crc;
+}
 
 /* How a kernel moves over a picture of rows x columns x channels. */
 typedef struct {

@@ -104,7 +104,9 @@ def test_every_missing_key_is_named(whole, folder):
         report = changed(whole, path, lambda inner, key: inner.pop(key))
         fault = find_fault(report)
         if fault is None:
-            assert path[-1] in OPTIONAL or "vendor" in path or path[-2] in ("breakdown", "bits", "exceeded", "constants"), path
+            assert (
+                path[-1] in OPTIONAL or "vendor" in path or path[-2] in ("breakdown", "bits", "exceeded", "constants")
+            ), path
             show(report, folder)
         else:
             assert path[0] in fault, path

@@ -236,6 +236,7 @@ def render_embedded(graph: Graph, ram: int | None = None) -> Embedded:
         "prefix": model.name.upper(),
         "dots": dots,
         "tables": model.tables.all,
+        "crc": model.tables.checksum,
         "stages": list(zip(model.stages, model.texts, strict=True)),
         "tuned": TUNED,
         "storage": storage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,7 +67,13 @@ class Tables:
 
     @property
     def all(self) -> list[Table]:
+        """In the order in which they were asked for."""
         return list(self._by_content.values())
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of all tables, one after the other, little-endian."""
+        return zlib.crc32(b"".join(data for _, data in self._by_content))
 
 
 @dataclass
