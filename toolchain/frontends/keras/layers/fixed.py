@@ -41,9 +41,8 @@ class FixedCall(Call):
         if "bias" in self.quantizers and self.input_fraction is not None:  # so that sums of products hold the bias
             bias = finest_of(self.weight("bias", (array.shape[axis],)), 0)
             finest = np.maximum(finest, bias - self.input_fraction)
-        finest = np.where(
-            finest < -MOST_BITS, max(finest.max(), -MOST_BITS), finest
-        )  # channels of zeros: any step will do
+        any_step = finest < COARSEST  # outputs of zeros
+        finest = np.where(any_step, 0 if any_step.all() else finest.max(), finest)
         sizes = [-1 if a == axis else 1 for a in range(array.ndim)]
         scale = np.ldexp(np.float32(1), -finest).reshape(sizes)
         bits = math.ceil(math.log2(float(np.abs(array / scale).max()) + 1)) + 1
