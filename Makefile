@@ -24,7 +24,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 CPP = $(shell find hls_templates c_templates -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' | sort)
 
-.PHONY: help env dev demo test check lint format fuzz docs wheel clean distclean compiler tools
+.PHONY: help env dev demo test check lint format exhaustive fuzz docs wheel clean distclean compiler tools
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -114,6 +114,9 @@ format: $(VENV)/.dev ## rewrite Python and C++ in the project's format
 	@$(BIN)/ruff check --quiet --fix || true
 	@$(BIN)/ruff format
 	@$(if $(CPP),$(BIN)/clang-format -i $(CPP))
+
+exhaustive: tools $(VENV)/.dev ## the long forms of tests
+	@$(BIN)/python -m pytest -n $(JOBS) -m exhaustive $(PYTEST)
 
 fuzz: tools $(VENV)/.dev ## NETWORKS=1000 random networks: python = C++ = ..., zero differing bits
 	@$(BIN)/python -m tests.fuzz --networks $(NETWORKS)

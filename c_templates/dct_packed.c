@@ -125,41 +125,50 @@ static const int32_t* centre_of(const dct_packed* packed, int32_t block, int32_t
     return &packed->centres[number * (uint32_t)size];
 }
 
-/* to[x * stride] = the sum over u of from[u * stride] basis[u][x]. */
-static void combine(const int64_t* from, int64_t* to, const int8_t* basis, int32_t size,
-                    int32_t stride) {
-    int32_t x, u;
-    for (x = 0; x < size; ++x) {
-        int64_t sum = 0;
-        for (u = 0; u < size; ++u) sum += from[u * stride] * basis[u * size + x];
-        to[x * stride] = sum;
+/* to[x * stride] = the sum over u of from[u * stride] basis[u][x], and then a block with its
+ * centres added, steps, the inverse transform and rounding: in integers that hold the sums, as the
+ * compiler proved. */
+#define DEFINE_REBUILD(NAME, INT, UINT)                                                           \
+    static void NAME##_combine(const INT* from, INT* to, const int8_t* basis, int32_t size,       \
+                               int32_t stride) {                                                  \
+        int32_t x, u;                                                                             \
+        for (x = 0; x < size; ++x) {                                                              \
+            INT sum = 0;                                                                          \
+            for (u = 0; u < size; ++u) sum += from[u * stride] * basis[u * size + x];             \
+            to[x * stride] = sum;                                                                 \
+        }                                                                                         \
+    }                                                                                             \
+    static void NAME(const dct_packed* packed, int32_t block, int32_t* weights, int32_t stride) { \
+        const int32_t rows = packed->rows, columns = packed->columns, size = rows * columns;      \
+        const int32_t* centre = packed->centres != NULL ? centre_of(packed, block, size) : NULL;  \
+        INT values[LARGEST_BLOCK], half[LARGEST_BLOCK];                                           \
+        int32_t k, any = 0;                                                                       \
+        for (k = 0; k < size; ++k) {                                                              \
+            const INT level = (INT)weights[k * stride] + (centre != NULL ? (INT)centre[k] : 0);   \
+            values[k] = (INT)((UINT)level << packed->shifts[k]);                                  \
+            any |= level != 0;                                                                    \
+        }                                                                                         \
+        if (!any) {                                                                               \
+            for (k = 0; k < size; ++k) weights[k * stride] = 0;                                   \
+            return;                                                                               \
+        }                                                                                         \
+        if (size > 1) {                                                                           \
+            for (k = 0; k < columns; ++k)                                                         \
+                NAME##_combine(&values[k], &half[k], packed->row_basis, rows, columns);           \
+            for (k = 0; k < rows; ++k)                                                            \
+                NAME##_combine(&half[k * columns], &values[k * columns], packed->column_basis,    \
+                               columns, 1);                                                       \
+        }                                                                                         \
+        for (k = 0; k < size; ++k) {                                                              \
+            INT value = values[k];                                                                \
+            if (packed->rounded > 0)                                                              \
+                value = (value + (INT)((UINT)1 << (packed->rounded - 1))) >> packed->rounded;     \
+            weights[k * stride] = (int32_t)value;                                                 \
+        }                                                                                         \
     }
-}
 
-/* Centres added, steps, the inverse transform, rounding, for one block. */
-static void rebuild(const dct_packed* packed, int32_t block, int32_t* weights, int32_t stride) {
-    const int32_t size = packed->rows * packed->columns;
-    const int32_t* centre = packed->centres != NULL ? centre_of(packed, block, size) : NULL;
-    int64_t values[LARGEST_BLOCK], half[LARGEST_BLOCK];
-    int32_t k;
-    for (k = 0; k < size; ++k) {
-        const int64_t level = (int64_t)weights[k * stride] + (centre != NULL ? centre[k] : 0);
-        values[k] = level * ((int64_t)1 << packed->shifts[k]);
-    }
-    if (size > 1) {
-        for (k = 0; k < packed->columns; ++k)
-            combine(&values[k], &half[k], packed->row_basis, packed->rows, packed->columns);
-        for (k = 0; k < packed->rows; ++k)
-            combine(&half[k * packed->columns], &values[k * packed->columns], packed->column_basis,
-                    packed->columns, 1);
-    }
-    for (k = 0; k < size; ++k) {
-        int64_t value = values[k];
-        if (packed->rounded > 0)
-            value = (value + ((int64_t)1 << (packed->rounded - 1))) >> packed->rounded;
-        weights[k * stride] = (int32_t)value;
-    }
-}
+DEFINE_REBUILD(rebuild_32, int32_t, uint32_t)
+DEFINE_REBUILD(rebuild_64, int64_t, uint64_t)
 
 void dct_unpack_row(dct_unpacker* unpacker, int32_t* row) {
     const dct_packed* packed = unpacker->packed;
@@ -174,9 +183,14 @@ void dct_unpack_row(dct_unpacker* unpacker, int32_t* row) {
         decode_run(unpacker, row, columns);
     }
     if (size > 1 || packed->centres != NULL || packed->shifts[0] != 0U || packed->rounded > 0) {
-        for (k = 0; k < blocks; ++k)
-            rebuild(packed, unpacker->output * blocks + k, &row[packed->by_taps ? k : k * size],
-                    stride);
+        for (k = 0; k < blocks; ++k) {
+            int32_t* const weights = &row[packed->by_taps ? k : k * size];
+            if (packed->is_narrow) {
+                rebuild_32(packed, unpacker->output * blocks + k, weights, stride);
+            } else {
+                rebuild_64(packed, unpacker->output * blocks + k, weights, stride);
+            }
+        }
     }
     ++unpacker->output;
 }

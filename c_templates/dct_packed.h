@@ -34,6 +34,7 @@ typedef struct {
     int32_t by_taps;       /* the transform is one over the taps, else over neighbouring channels */
     int32_t rows, columns; /* of the transform, 1 x 1 for none */
     int32_t rounded;       /* bits that are rounded away behind the transform */
+    int32_t is_narrow;     /* sums fit 32 bits */
     const int8_t* row_basis; /* rows x rows, columns x columns */
     const int8_t* column_basis;
     const uint8_t* shifts;  /* of each frequency */

@@ -86,6 +86,7 @@ class Weights:
             str(int(book.method.coder == "csr")),
             str(int(transform.kind == "taps")),
             *(str(n) for n in (transform.rows, transform.columns, coding.rounded)),
+            str(int(_largest_sum(coding) < 1 << 31)),
             *bases,
             self._add(f"shifts_{k}", np.array(coding.shifts), "tables", byte),
             *self._clusters(k, coding, byte, wide),
@@ -104,6 +105,12 @@ class Weights:
             self._add(f"indices_{k}", packed, "cluster_indices", byte),
             str(bits),
         ]
+
+
+def _largest_sum(coding: Coding) -> int:
+    """A bound of every sum on the way from levels to weights, the half that rounding adds included."""
+    gain = int(np.abs(basis(coding.transform.rows)).sum(0).max() * np.abs(basis(coding.transform.columns)).sum(0).max())
+    return int(np.abs(coding.scaled).max(initial=0)) * gain + (1 << coding.rounded)
 
 
 def _joined(values: Iterable[int]) -> str:
