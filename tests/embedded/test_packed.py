@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.embedded.test_operators import verify
+from tests.embedded.checked import verify
 from tests.ops.designs import program, program_inputs
 from tests.packing.codings import force, random_coding
 from toolchain.codegen.embedded.render import render_embedded

@@ -14,6 +14,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,12 @@ import numpy as np
 import onnxruntime
 
 from tests.cpp import ap_types_path, compile_once
+from tests.embedded.checked import verify as verify_c
 from tests.fuzz.generate import Case
 from toolchain.codegen import hls
 from toolchain.codegen.kernel import Folding, pattern_steps
 from toolchain.compiler import container_size
+from toolchain.errors import PassError, ToolchainError
 from toolchain.frontends.importer import Importer
 from toolchain.frontends.onnx import normalize
 from toolchain.hardware import board, dataflow, folding, network, terminals
@@ -99,11 +102,13 @@ class Summary:
     failures: list[tuple[Case, Failure]] = field(default_factory=list)
     invalid: list[tuple[Case, Failure]] = field(default_factory=list)
     """Cases that ONNX Runtime itself does not run; they count for nothing."""
+    without_c: int = 0
+    """Programs that need integers of more than 64 bits, which C has not."""
 
     def __str__(self) -> str:
         return (
             f"networks {self.networks}, inputs {self.inputs}, values compared {self.values}, "
-            f"differing bits {self.differing_bits}, failures {len(self.failures)}"
+            f"differing bits {self.differing_bits}, failures {len(self.failures)}, without C {self.without_c}"
         )
 
 
@@ -137,6 +142,7 @@ def build(case: Case, rows: int, summary: Summary | None = None) -> Built:
         compare(f"fast: value {name}", trace[name], values, summary)
     for name, values in guarded("fast", lambda: Simulator(program, "reference").raw_outputs(tests)).items():
         compare(f"reference engine: output {name}", outputs[name], values, summary)
+    check_c(program, tests, summary)
     design, files = guarded("codegen", lambda: render(case, program, tests, outputs))
     check_fifos(design)
     inputs = {
@@ -221,6 +227,19 @@ def compare(what: str, expected: np.ndarray, got: np.ndarray, summary: Summary) 
             f"{place} {index}: expected {expected[first]}, got {got[first]}; {differing.sum()} values differ",
             "value",
         )
+
+
+def check_c(program: Graph, tests: dict[str, np.ndarray], summary: Summary) -> None:
+    """The embedded C under sanitizers, every layer. Programs of more than 64 bits have none."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-c-") as folder:
+        try:
+            agreement = verify_c(program, tests, Path(folder) / "c")
+        except PassError:
+            summary.without_c += 1
+            return
+        except ToolchainError as error:
+            raise Failed("embedded", str(error), type(error).__name__) from error
+        summary.values += agreement.values
 
 
 def entry(program: Graph, name: str) -> Any:

@@ -50,7 +50,8 @@ class Element:
         return literal(int(value), self.bits)
 
     def left(self, operand: str, shift: int) -> str:
-        return self.function("left", operand, str(shift)) if shift else operand
+        """The operand with a binary point so many bits further left; only 0 can be shifted past the integer."""
+        return self.function("left", operand, str(min(shift, self.bits - 1))) if shift else operand
 
     def constant(self, part: str, values: Array, bits: int = 0, kind: str = "parameters") -> str:
         """The entry of a constant that broadcasts to the tensor, as intN_t."""
@@ -89,7 +90,8 @@ def element_bits(operator: Operator, types: tuple[TensorType, ...]) -> int:
 def rounded(element: Element, rounding: Rounding, operand: str, shifts: Array) -> str:
     """The operand without its lowest bits, so many as the shift of its channel."""
     right = "right_" if (shifts > 0).all() else ""
-    return element.function(f"{right}{rounding}".lower(), operand, element.constant("shifts", shifts, 32))
+    inside = np.maximum(shifts, 1 - element.bits)  # beyond, only 0 can be shifted
+    return element.function(f"{right}{rounding}".lower(), operand, element.constant("shifts", inside, 32))
 
 
 @expresses(Requantize)
