@@ -7,10 +7,13 @@ import pytest
 
 from tests.embedded.checked import verify
 from tests.ops.designs import all_samples, integer_operators, program, program_inputs
+from toolchain.codegen.embedded.render import Model
 from toolchain.codegen.embedded.stages import stages
-from toolchain.ir import FixedType, Graph, Node, Output, Overflow, Rounding, TensorType
+from toolchain.ir import Constant, FixedType, Graph, Node, Output, Overflow, Rounding, TensorType
+from toolchain.ir.window import Window
 from toolchain.ops.add import Add
 from toolchain.ops.clip import Clip
+from toolchain.ops.conv import Conv
 from toolchain.ops.requantize import Requantize
 
 SEED, ROWS = 72, 6
@@ -84,3 +87,29 @@ def test_zeros_may_be_shifted_past_the_integer(tmp_path):
     verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "c")
     graph = program("sum", Add((53, 0)), (zero, replace(zero, fractions=(53,))))
     verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "sum")
+
+
+def test_a_sum_takes_the_place_of_what_nobody_needs_any_more(tmp_path):
+    """A residual is overwritten; what the kernel of the same stage reads is not."""
+    window, channels = Window((3, 3), pads=(1, 1, 1, 1)), 4
+    weights = Constant(np.random.default_rng(0).integers(-3, 4, (3, 3, channels, channels)))
+    conv = Conv(weights, Constant(np.zeros(channels, int)), window, 1, FixedType(3, 3), (0,) * channels)
+    given = TensorType.of((6, 6, channels), FixedType(8, 8))
+    graph = replace(program("residual", Clip(-90, 90), (given,)), outputs=())
+    graph = followed(graph, "a", conv, "y")
+    graph = followed(graph, "b", narrowed(graph, "a", 8, Rounding.RND), "a")
+    graph = followed(graph, "c", conv, "b")
+    graph = followed(graph, "d", narrowed(graph, "c", 8, Rounding.RND), "c")
+    graph = followed(graph, "e", Add((0, 0)), "d", "y")
+    graph = followed(graph, "f", narrowed(graph, "e", 8, Rounding.RND), "e")
+    graph = followed(graph, "g", conv, "f")
+    graph = followed(graph, "h", narrowed(graph, "g", 8, Rounding.RND), "g")
+    graph = followed(graph, "i", Add((0, 0)), "h", "f")
+    graph = followed(graph, "j", narrowed(graph, "i", 8, Rounding.RND), "i")
+    graph = followed(graph, "k", Clip(0, None), "j")
+    graph = followed(graph, "l", conv, "k")
+    graph = replace(graph, outputs=(Output("out", "l", (0, 1, 2)),))
+    model = Model(graph)
+    assert model.places["f"] == model.places["y"], "f takes y's place"
+    assert model.places["k"] != model.places["f"], "the convolution reads f all over"
+    verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "c")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -119,22 +119,46 @@ class Model:
         return isinstance(getattr(stage.nodes[0].operator, "weights", None), Packed)
 
     def _buffers(self) -> list[Buffer]:
+        """The memory of values and functions, and who shares it: see `_overwritten`."""
         last: dict[str, int] = {}
         for k, stage in enumerate(self.stages):
             for name in stage.reads:
                 last[self.roots[name]] = k
         for output in self.graph.outputs:
             last[self.roots[output.value]] = len(self.stages)
-        buffers = []
-        direct = self.direct
+        values: dict[str, Buffer] = {}
+        scratch = []
+        self.places: dict[str, str] = {}
         for k, (stage, function) in enumerate(zip(self.stages, self.functions, strict=True)):
-            type = self.type(stage.value)
-            if stage.value not in direct:
-                size = type.size * storage(type).bytes
-                buffers.append(Buffer(stage.value, size, k, last.get(stage.value, k)))
             if function.scratch:
-                buffers.append(Buffer(f"{stage.value}/scratch", function.scratch, k, k))
-        return buffers
+                scratch.append(Buffer(f"{stage.value}/scratch", function.scratch, k, k))
+            if stage.value in self.direct:
+                continue
+            until = last.get(stage.value, k)
+            reused = self._overwritten(stage, k, last)
+            if reused is not None:
+                place = self.places[reused]
+                values[place] = replace(values[place], last=until)
+            else:
+                place = stage.value
+                values[place] = Buffer(place, self._size(stage.value), k, until)
+            self.places[stage.value] = place
+        return [*values.values(), *scratch]
+
+    def _overwritten(self, stage: Stage, k: int, last: dict[str, int]) -> str | None:
+        """A value that nobody needs any more and that the stage reads just where it writes, such as a residual."""
+        kernel_reads = set() if stage.is_elementwise else {self.roots[name] for name in stage.nodes[0].inputs}
+        held = storage(self.type(stage.value))
+        for name in stage.operands:
+            root = self.roots[name]
+            dies = last[root] == k and root in self.places and root not in kernel_reads
+            if dies and storage(self.type(root)).bytes == held.bytes and self._size(root) == self._size(stage.value):
+                return root
+        return None
+
+    def _size(self, name: str) -> int:
+        """Bytes of a value."""
+        return self.type(name).size * storage(self.type(name)).bytes
 
     @property
     def direct(self) -> dict[str, int]:
@@ -156,7 +180,7 @@ class Model:
         if root in self.direct:
             return Value(self.outputs[self.direct[root]].identifier, held)
         qualifier = "const " if const else ""
-        return Value(f"({qualifier}{held.ctype}*)(void*)(arena.bytes + {self.arena.offsets[root]})", held)
+        return Value(f"({qualifier}{held.ctype}*)(void*)(arena.bytes + {self.arena.offsets[self.places[root]]})", held)
 
     @property
     def calls(self) -> list[str]:
@@ -171,8 +195,7 @@ class Model:
         for output, terminal in zip(self.graph.outputs, self.outputs, strict=True):
             if output.name in self.copied:
                 source = self.value(output.value).pointer
-                size = self.type(output.value).size * storage(self.type(output.value)).bytes
-                found.append(f"memcpy({terminal.identifier}, {source}, {size}U);")
+                found.append(f"memcpy({terminal.identifier}, {source}, {self._size(output.value)}U);")
         return found
 
     @property
