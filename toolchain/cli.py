@@ -137,8 +137,9 @@ def verify(
     from toolchain.simulation.arrays import load_arrays
     from toolchain.simulation.simulator import check_inputs
     from toolchain.verification.csim import verify_hls
-    from toolchain.verification.embedded import MACHINES, verify_embedded
     from toolchain.verification.embedded import profile as instructions
+    from toolchain.verification.embedded import verify_embedded
+    from toolchain.verification.machines import MACHINES
 
     wanted = [choice(name, ("hls", "embedded", "rtl"), "--against") for name in against.split(",")]
     if "rtl" in wanted:

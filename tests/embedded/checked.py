@@ -10,7 +10,8 @@ from toolchain.codegen.embedded.render import render_embedded
 from toolchain.codegen.project import write_files
 from toolchain.ir import Graph
 from toolchain.verification.compare import Agreement
-from toolchain.verification.embedded import MACHINES, compare
+from toolchain.verification.embedded import compare
+from toolchain.verification.machines import MACHINES
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-error=maybe-uninitialized")
 CHECKED = replace(MACHINES["host"], compiler=("gcc", "-O1", *SANITIZERS))

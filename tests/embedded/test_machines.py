@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.small import Model, run
-from toolchain.verification.embedded import MACHINES
+from toolchain.verification.machines import MACHINES
 
 
 def network():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.embedded.checked import verify
 from tests.ops.designs import all_samples, integer_operators, program, program_inputs
-from toolchain.codegen.embedded.render import Model
+from toolchain.codegen.embedded.model import Model
 from toolchain.codegen.embedded.stages import stages
 from toolchain.ir import Constant, FixedType, Graph, Node, Output, Overflow, Rounding, TensorType
 from toolchain.ir.window import Window

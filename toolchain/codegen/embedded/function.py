@@ -10,7 +10,7 @@ from typing import Any
 from toolchain.codegen.embedded.expressions import EXPRESSIONS, Element, element_bits
 from toolchain.codegen.embedded.packed import Weights
 from toolchain.codegen.embedded.stages import Stage
-from toolchain.codegen.embedded.storage import Storage, storage, working_bits
+from toolchain.codegen.embedded.storage import Storage, storage
 from toolchain.codegen.embedded.writer import Tables, Writer
 from toolchain.ir import Array, Graph, Node, TensorType
 from toolchain.ops.base import Operator
@@ -44,7 +44,8 @@ class Function:
     room: int = 0
     """Bytes that decoded weights may take beyond those of one output."""
     writer: Writer = field(default_factory=Writer)
-    _scratch: int = 0
+    scratch: int = 0
+    """Bytes of its own while it runs."""
 
     @property
     def node(self) -> Node:
@@ -103,15 +104,10 @@ class Function:
         self.dots.add((x, w, bits))
         return f"dct_dot_{x.short}_{w.short}_{bits}"
 
-    @property
-    def scratch(self) -> int:
-        """Bytes of the function's own while it runs."""
-        return self._scratch
-
     def reserve(self, count: int, held: Storage, name: str) -> None:
         """A pointer to so many elements of the function's own."""
-        place = -(-self._scratch // 8) * 8
-        self._scratch = place + count * held.bytes
+        place = -(-self.scratch // 8) * 8
+        self.scratch = place + count * held.bytes
         self.line(f"{held.ctype}* const {name} = ({held.ctype}*)(void*)(scratch + {place});")
 
     def finish(self, expression: str, index: str, channel: str = "", bits: int = 0) -> None:
@@ -169,8 +165,3 @@ class Function:
         if self.scratch:
             arguments.append("uint8_t* scratch")
         return f"static void {self.name}({', '.join(arguments)}) {{\n{self.writer.text}\n}}"
-
-
-def accumulator(type: TensorType, bound: int) -> int:
-    """Bits of the C integer that sums of a linear operator are made in."""
-    return working_bits(max(bound, type.magnitude))

@@ -51,7 +51,7 @@ def weight_rows(function: Function, matrix: Array, begin: str, outputs: int, onc
         )
         return
     held = ROW if once else constant_storage(matrix)
-    each = 1 if once else 1 + max(0, min(outputs - 1, function.room // (terms * held.bytes) - 1))
+    each = 1 if once else min(outputs, 1 + function.room // (terms * held.bytes))
     function.reserve(terms, ROW, "row")
     if held != ROW:
         function.reserve(each * terms, held, "rows")
