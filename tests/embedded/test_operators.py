@@ -12,6 +12,7 @@ from toolchain.codegen.embedded.stages import stages
 from toolchain.ir import Constant, FixedType, Graph, Node, Output, Overflow, Rounding, TensorType
 from toolchain.ir.window import Window
 from toolchain.ops.add import Add
+from toolchain.ops.affine import Affine
 from toolchain.ops.clip import Clip
 from toolchain.ops.conv import Conv
 from toolchain.ops.requantize import Requantize
@@ -113,3 +114,35 @@ def test_a_sum_takes_the_place_of_what_nobody_needs_any_more(tmp_path):
     assert model.places["f"] == model.places["y"], "f takes y's place"
     assert model.places["k"] != model.places["f"], "the convolution reads f all over"
     verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "c")
+
+
+def test_what_makes_a_residual_wider_stays_out_of_memory(tmp_path):
+    """Both operands of a sum are scaled up to one step first, as TFLite does it: in the stage of the sum."""
+    window, channels = Window((3, 3), pads=(1, 1, 1, 1)), 4
+    weights = Constant(np.random.default_rng(0).integers(-3, 4, (3, 3, channels, channels)))
+    conv = Conv(weights, Constant(np.zeros(channels, int)), window, 1, FixedType(3, 3), (0,) * channels)
+    wider = Affine(
+        Constant(np.full((1, 1, channels), 30011)),
+        Constant(np.arange(channels).reshape(1, 1, -1)),
+        FixedType(16, 16),
+        (0,),
+    )
+    given = TensorType.of((6, 6, channels), FixedType(8, 8))
+    graph = replace(program("residual", Clip(-90, 90), (given,)), outputs=())
+    for value, previous in (("b", "y"), ("d", "y")):
+        graph = followed(graph, f"{value}_sum", conv, previous)
+        graph = followed(graph, value, narrowed(graph, f"{value}_sum", 8, Rounding.RND), f"{value}_sum")
+    graph = followed(graph, "left", wider, "b")
+    graph = followed(graph, "right", wider, "d")
+    graph = followed(graph, "e", Add((0, 0)), "left", "right")
+    graph = followed(graph, "f", narrowed(graph, "e", 8, Rounding.RND), "e")
+    graph = replace(graph, outputs=(Output("out", "f", (0, 1, 2)),))
+    made = [[node.name for node in stage.nodes] for stage in stages(graph)]
+    assert made == [["y"], ["b_sum", "b"], ["d_sum", "d", "right", "left", "e", "f"]]
+    verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "kernel_last")
+    # The other way round: what is read from memory was made by a kernel, whose stage would have widened it.
+    places = {node.name: k for k, node in enumerate(graph.nodes)}
+    order = sorted(graph.nodes, key=lambda node: places["b"] + 0.5 if node.name == "left" else places[node.name])
+    graph = graph.with_nodes(tuple(order))
+    assert [[node.name for node in stage.nodes] for stage in stages(graph)] == made
+    verify(graph, program_inputs(graph, SEED, ROWS), tmp_path / "kernel_first")
