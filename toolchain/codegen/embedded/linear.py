@@ -18,8 +18,6 @@ from toolchain.packing.packed import Packed
 
 ROW = Storage(32, True)
 """What weights are decoded to."""
-UNROLLED = 9
-"""Taps of a depthwise convolution that are written one after the other."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +36,24 @@ def is_unpacked(function: Function) -> bool:
 
 
 @contextmanager
-def weight_rows(function: Function, matrix: Array, begin: str, outputs: int, once: bool = False) -> Iterator[Rows]:
+def weight_rows(
+    function: Function, matrix: Array, begin: str, outputs: int, once: bool = False, by_terms: bool = False
+) -> Iterator[Rows]:
     """The weights (outputs, terms) from the output `begin` on, in a loop over parts of them where they are decoded.
 
-    Weights that are used `once` are not made narrow first.
+    Weights that are used `once` are not made narrow first. `by_terms` gives them as (terms, outputs), all at once.
     """
     terms = matrix.shape[1]
     if not is_unpacked(function):
-        name = function.table("weights", matrix, "weights")
+        name = function.table("weights", matrix.T if by_terms else matrix, "weights")
         yield Rows(
             f"{name} + {_times(begin, terms)}" if begin != "0" else name, constant_storage(matrix), begin, outputs
         )
         return
     held = ROW if once else constant_storage(matrix)
-    each = 1 if once else min(outputs, 1 + function.room // (terms * held.bytes))
+    each = 1 if once else outputs if by_terms else min(outputs, 1 + function.room // (terms * held.bytes))
     function.reserve(terms, ROW, "row")
-    if held != ROW:
+    if held != ROW or by_terms:
         function.reserve(each * terms, held, "rows")
     whole = each == outputs
     with function.writer.block("") if whole else function.writer.step("part", outputs, each):
@@ -63,10 +63,11 @@ def weight_rows(function: Function, matrix: Array, begin: str, outputs: int, onc
             function.line(f"const int32_t count = dct_min_32({each}, {outputs} - part);")
         with function.writer.loop("k", count):
             function.line("dct_unpack_row(&unpacker, row);")
-            if held != ROW:
-                function.line(f"for (int32_t j = 0; j < {terms}; ++j) rows[k * {terms} + j] = ({held.ctype})row[j];")
+            if held != ROW or by_terms:
+                place = f"j * {outputs} + k" if by_terms else f"k * {terms} + j"
+                function.line(f"for (int32_t j = 0; j < {terms}; ++j) rows[{place}] = ({held.ctype})row[j];")
         first = begin if whole else "part" if begin == "0" else f"{begin} + part"
-        yield Rows("rows" if held != ROW else "row", held, first, count)
+        yield Rows("rows" if held != ROW or by_terms else "row", held, first, count)
 
 
 def begin_unpacking(function: Function) -> None:
@@ -107,32 +108,62 @@ def vectors(function: Function, matrix: Array, pixels: int) -> None:
     """Every pixel's channels times a matrix (outputs, terms)."""
     outputs, terms = matrix.shape
     begin_unpacking(function)
-    with weight_rows(function, matrix, "0", outputs, once=pixels == 1) as rows, function.loops(pixel=pixels):
+    with weight_rows(function, matrix, "0", outputs, once=pixels == 1) as rows, pairs(function, pixels) as pair:
         function.line(f"const {storage(function.types[0]).ctype}* const vector = {function.input()} + pixel * {terms};")
-        products(function, rows, "vector", terms, outputs, "pixel")
+        products(function, rows, "vector", terms, outputs, pair)
 
 
-def products(function: Function, rows: Rows, vector: str, terms: int, outputs: int, pixel: str) -> None:
-    """A vector times each row."""
-    dot = function.dot(storage(function.types[0]), rows.storage, function.bits)
-    if rows.count == 1:
-        function.line(f"const int32_t output = {rows.first};")
-        function.line(f"const int32_t i = {pixel} * {outputs} + output;")
-        product = f"{dot}({vector}, {rows.pointer}, {terms})"
-        function.finish(product + bias(function, "output"), "i", "output")
+@contextmanager
+def pairs(function: Function, pixels: int) -> Iterator[int | str]:
+    """A loop over pixels, two at a time: how many they are, which is 1 for the last of an odd number."""
+    if pixels == 1:
+        with function.loops(pixel=1):
+            yield 1
         return
+    with function.writer.step("pixel", pixels, 2):
+        if pixels % 2:
+            function.line(f"const int32_t pair = dct_min_32(2, {pixels} - pixel);")
+        yield "pair" if pixels % 2 else 2
+
+
+def products(function: Function, rows: Rows, vector: str, terms: int, outputs: int, pair: int | str) -> None:
+    """The vectors of the pixels from `pixel` on, a `pair` or 1, times each row, two rows at a time."""
+    dot = function.dot(storage(function.types[0]), rows.storage, function.bits)
+
+    def finish(pixel: str, output: str, value: str) -> None:
+        first = "" if rows.first == "0" else f"{rows.first} + "
+        function.line(f"const int32_t output = {first}{output};")
+        function.line(f"const int32_t i = {pixel} * {outputs} + output;")
+        function.finish(value + bias(function, "output"), "i", "output")
+
+    if rows.count == 1:
+        with function.writer.loop("t", pair):
+            finish("(pixel + t)", "0", f"{dot}({vector} + t * {terms}, {rows.pointer}, {terms})")
+        return
+    if pair != 1:
+        # A row or a pixel behind the last one is not there: the last one stands for it.
+        other = f"{vector} + {terms}" if pair == 2 else f"pair > 1 ? {vector} + {terms} : {vector}"
+        function.line(f"const {storage(function.types[0]).ctype}* const other = {other};")
+        function.reserve(terms, Storage(32, True), "joined")
+        function.line(f"{dot}_join({vector}, other, {terms}, joined);")
     with function.writer.step("k", rows.count, 2):
         is_even = isinstance(rows.count, int) and rows.count % 2 == 0
         function.line(f"const {rows.storage.ctype}* const row_0 = {rows.pointer} + k * {terms};")
-        # The row behind the last one is not there.
         second = f"row_0 + {terms}" if is_even else f"k + 1 < {rows.count} ? row_0 + {terms} : row_0"
-        function.line(f"int{function.bits}_t sums[2];")
-        function.line(f"{dot}_pair({vector}, row_0, {second}, {terms}, sums);")
         last = "2" if is_even else f"dct_min_32(2, {rows.count} - k)"
+        function.line(f"int{function.bits}_t sums[{2 if pair == 1 else 4}];")
+        if pair == 1:
+            function.line(f"{dot}_pair({vector}, row_0, {second}, {terms}, sums);")
+        else:
+            function.line(f"{dot}_tile({vector}, other, joined, row_0, {second}, {terms}, sums);")
         with function.writer.loop("j", last):
-            function.line(f"const int32_t output = {'' if rows.first == '0' else f'{rows.first} + '}k + j;")
-            function.line(f"const int32_t i = {pixel} * {outputs} + output;")
-            function.finish("sums[j]" + bias(function, "output"), "i", "output")
+            if pair == 1:
+                finish("pixel", "k + j", "sums[j]")
+            else:  # written twice: in a loop the sums would not stay in registers
+                with function.writer.block(""):
+                    finish("pixel", "k + j", "sums[j]")
+                with function.writer.block("" if pair == 2 else "if (pair > 1)"):
+                    finish("(pixel + 1)", "k + j", "sums[2 + j]")
 
 
 @computes(Conv)
@@ -153,20 +184,22 @@ def windows(function: Function, op: Conv, matrix: Array) -> None:
     held, channels, outputs = storage(function.types[0]), op.weights.shape[2], op.outputs // op.groups
     terms = matrix.shape[1]
     window = window_table(function, op.window)
-    function.reserve(terms, held, "patch")
-    begin_unpacking(function)
     rows, columns, _ = function.output.shape
+    function.reserve(terms * min(2, rows * columns), held, "patch")
+    begin_unpacking(function)
     groups = op.groups
     begin = f"group * {outputs}" if groups > 1 else "0"
     with (
         function.loops(**{"group": groups} if groups > 1 else {}),
         weight_rows(function, matrix, begin, outputs) as weights,
-        function.loops(y_row=rows, column=columns),
+        pairs(function, rows * columns) as pair,
     ):
         first = f"group * {channels}" if groups > 1 else "0"
-        arguments = f"(uint8_t*)patch, (const uint8_t*){function.input()}, {window}, y_row, column"
-        function.line(f"dct_gather({arguments}, {first}, {channels}, {held.bytes});")
-        products(function, weights, "patch", terms, op.outputs, f"(y_row * {columns} + column)")
+        with function.writer.loop("t", pair):
+            place = f"(pixel + t) / {columns}, (pixel + t) % {columns}"
+            arguments = f"(uint8_t*)(patch + t * {terms}), (const uint8_t*){function.input()}, {window}, {place}"
+            function.line(f"dct_gather({arguments}, {first}, {channels}, {held.bytes});")
+        products(function, weights, "patch", terms, op.outputs, pair)
 
 
 def depthwise(function: Function, op: Conv, matrix: Array) -> None:
@@ -175,27 +208,33 @@ def depthwise(function: Function, op: Conv, matrix: Array) -> None:
     window = window_table(function, op.window)
     function.reserve(taps * depth, held, "patch")
     begin_unpacking(function)
-    function.room = taps * op.outputs * ROW.bytes
     rows, columns, _ = function.output.shape
     each = op.outputs // op.groups
     with (
-        weight_rows(function, matrix, "0", op.outputs) as weights,
+        weight_rows(function, matrix, "0", op.outputs, by_terms=True) as weights,
         function.loops(y_row=rows, column=columns),
     ):
         arguments = f"(uint8_t*)patch, (const uint8_t*){function.input()}, {window}, y_row, column"
         function.line(f"dct_gather({arguments}, 0, {depth}, {held.bytes});")
+        place = f"(y_row * {columns} + column) * {op.outputs}"
+        if each == 1 and depth % 4 == 0:
+            four = function.dot(held, weights.storage, function.bits)
+            with function.writer.step("first", depth, 4):
+                function.line(f"int{function.bits}_t sums[4];")
+                function.line(f"{four}_four(patch + first, {weights.pointer} + first, {depth}, {taps}, sums);")
+                with function.loops(j=4):
+                    function.line("const int32_t output = first + j;")
+                    function.line(f"const int32_t i = {place} + output;")
+                    function.finish("sums[j]" + bias(function, "output"), "i", "output")
+            return
         with function.loops(output=op.outputs):
-            function.line(f"const int32_t i = (y_row * {columns} + column) * {op.outputs} + output;")
+            function.line(f"const int32_t i = {place} + output;")
             source = "output" if each == 1 else f"output / {each}"
             function.line(f"const {held.ctype}* const x = patch + {source};")
-            function.line(f"const {weights.storage.ctype}* const w = {weights.pointer} + output * {taps};")
+            function.line(f"const {weights.storage.ctype}* const w = {weights.pointer} + output;")
             function.line(f"int{function.bits}_t sum = 0;")
-            if taps <= UNROLLED:
-                for tap in range(taps):
-                    function.line(f"sum += (int{function.bits}_t)x[{tap * depth}] * w[{tap}];")
-            else:
-                with function.loops(tap=taps):
-                    function.line(f"sum += (int{function.bits}_t)x[tap * {depth}] * w[tap];")
+            with function.loops(tap=taps):
+                function.line(f"sum += (int{function.bits}_t)x[tap * {depth}] * w[tap * {op.outputs}];")
             function.finish("sum" + bias(function, "output"), "i", "output")
 
 
