@@ -77,6 +77,23 @@
         sums[3] = d;                                                                    \
     }
 
+/* Nonzero weights as place << 16 | weight, and the sum over them. */
+static inline int32_t dct_nonzeros(const int32_t* row, int32_t count, int32_t* entries) {
+    int32_t k, found = 0;
+    for (k = 0; k < count; ++k)
+        if (row[k] != 0)
+            entries[found++] = (int32_t)(((uint32_t)k << 16) | ((uint32_t)row[k] & 0xFFFFU));
+    return found;
+}
+
+#define DCT_DEFINE_SPARSE(NAME, X, SUM)                                                          \
+    static inline SUM NAME(const X* x, const int32_t* entries, int32_t count) {                  \
+        const int32_t* const end = entries + count;                                              \
+        SUM sum = 0;                                                                             \
+        for (; entries < end; ++entries) sum += (SUM)x[*entries >> 16] * (SUM)(int16_t)*entries; \
+        return sum;                                                                              \
+    }
+
 #define DCT_DEFINE_KERNELS(NAME, X, W, SUM) \
     DCT_DEFINE_DOT(NAME, X, W, SUM)         \
     DCT_DEFINE_TILE(NAME, X, W, SUM)        \

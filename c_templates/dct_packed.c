@@ -12,29 +12,34 @@ static void begin(dct_bits* bits, const uint8_t* data, uint32_t count) {
 }
 
 /* Codes fill a byte from its highest bit. */
-static int32_t next_symbol(dct_bits* bits, const dct_dictionary* dictionary) {
-    uint32_t window;
-    int32_t length = 1;
-    while (bits->filled <= 24 && bits->data < bits->end) {
-        bits->buffer |= (uint32_t)*bits->data << (24 - bits->filled);
-        ++bits->data;
-        bits->filled += 8;
+static inline int32_t next_symbol(dct_bits* bits, const dct_dictionary* dictionary) {
+    const uint16_t* limit = dictionary->limit;
+    uint32_t window, length = 0U;
+    if (bits->filled < DCT_PACKED_CODE) {
+        while (bits->filled <= 24 && bits->data < bits->end) {
+            bits->buffer |= (uint32_t)*bits->data << (24 - bits->filled);
+            ++bits->data;
+            bits->filled += 8;
+        }
     }
     window = bits->buffer >> (32 - DCT_PACKED_CODE);
-    while (window >= dictionary->limit[length]) ++length;
+    do ++length;
+    while (window >= limit[length]);
     bits->buffer <<= length;
-    bits->filled -= length;
-    window = (window - dictionary->limit[length - 1]) >> (DCT_PACKED_CODE - length);
+    bits->filled -= (int32_t)length;
+    window = (window - limit[length - 1U]) >> (DCT_PACKED_CODE - length);
     return (int32_t)dictionary->symbols[dictionary->first[length] + window];
 }
 
 /* Everything else fills it from its lowest. At most 24 bits. */
-static uint32_t next_bits(dct_bits* bits, int32_t width) {
+static inline uint32_t next_bits(dct_bits* bits, int32_t width) {
     uint32_t value;
-    while (bits->filled < width && bits->data < bits->end) {
-        bits->buffer |= (uint32_t)*bits->data << bits->filled;
-        ++bits->data;
-        bits->filled += 8;
+    if (bits->filled < width) {
+        while (bits->filled <= 24 && bits->data < bits->end) {
+            bits->buffer |= (uint32_t)*bits->data << bits->filled;
+            ++bits->data;
+            bits->filled += 8;
+        }
     }
     value = bits->buffer & (((uint32_t)1 << width) - 1U);
     bits->buffer >>= width;
@@ -43,13 +48,17 @@ static uint32_t next_bits(dct_bits* bits, int32_t width) {
 }
 
 /* A level of a class above 0: a sign, then a mantissa. */
-static int32_t next_level(dct_unpacker* unpacker, int32_t class_number) {
-    const int32_t direct = (int32_t)unpacker->packed->dictionary->direct;
-    const int32_t extra = class_number > direct ? class_number - direct - 1 : 0;
-    const int32_t base = class_number > direct ? direct + (1 << extra) : class_number;
-    const uint32_t bits = next_bits(&unpacker->raw, extra + 1);
-    const int32_t magnitude = base + (int32_t)(bits >> 1);
-    return (bits & 1U) != 0U ? -magnitude : magnitude;
+static inline int32_t next_level(dct_bits* raw, int32_t direct, int32_t class_number) {
+    int32_t magnitude = class_number, sign;
+    if (class_number > direct) {
+        const int32_t extra = class_number - direct - 1;
+        const uint32_t bits = next_bits(raw, extra + 1);
+        sign = -(int32_t)(bits & 1U);
+        magnitude = direct + (1 << extra) + (int32_t)(bits >> 1);
+    } else {
+        sign = -(int32_t)next_bits(raw, 1);
+    }
+    return (magnitude ^ sign) - sign;
 }
 
 static int32_t bit_length(int32_t value) {
@@ -80,37 +89,71 @@ void dct_unpack_begin(dct_unpacker* unpacker, const dct_packed* packed) {
     unpacker->last = 0;
 }
 
+/* Where the nonzero level of place k of an output goes: into its row, or times what it meets. */
+static inline int32_t put(int32_t level, int32_t k, int32_t* row, const int32_t* z) {
+    if (z != NULL) return level * z[k];
+    row[k] = level;
+    return 0;
+}
+
 /* Runs go on from output to output. */
-static void decode_run(dct_unpacker* unpacker, int32_t* row, int32_t size) {
-    const dct_dictionary* dictionary = unpacker->packed->dictionary;
-    const int32_t classes = (int32_t)dictionary->classes;
-    int32_t k = 0;
+static int32_t decode_run(dct_unpacker* unpacker, int32_t size, int32_t* row, const int32_t* z) {
+    const dct_dictionary* const dictionary = unpacker->packed->dictionary;
+    const int32_t direct = (int32_t)dictionary->direct;
+    dct_bits codes = unpacker->codes, raw = unpacker->raw; /* in registers */
+    int32_t run = unpacker->run, pending = unpacker->pending;
+    int32_t k = 0, sum = 0;
     while (k < size) {
-        if (unpacker->pending < 0) {
-            const int32_t symbol = next_symbol(&unpacker->codes, dictionary);
-            unpacker->run = symbol / classes;
-            unpacker->pending = symbol % classes;
+        if (pending < 0) {
+            const int32_t symbol = next_symbol(&codes, dictionary);
+            run = symbol >> 8;
+            pending = symbol & 255;
         }
-        for (; k < size && unpacker->run > 0; --unpacker->run, ++k)
-            row[k] = dictionary->filler != 0U ? next_level(unpacker, 1) : 0;
+        if (dictionary->filler != 0U) {
+            for (; k < size && run > 0; --run, ++k)
+                sum += put(next_level(&raw, direct, 1), k, row, z);
+        } else if (run > size - k) {
+            run -= size - k;
+            k = size;
+        } else {
+            k += run;
+            run = 0;
+        }
         if (k < size) {
-            row[k] = unpacker->pending > 0 ? next_level(unpacker, unpacker->pending) : 0;
-            unpacker->pending = -1;
+            if (pending > 0) sum += put(next_level(&raw, direct, pending), k, row, z);
+            pending = -1;
             ++k;
         }
     }
+    unpacker->codes = codes;
+    unpacker->raw = raw;
+    unpacker->run = run;
+    unpacker->pending = pending;
+    return sum;
 }
 
-static void decode_csr(dct_unpacker* unpacker, int32_t* row, int32_t size) {
-    const int32_t column_bits = bit_length(size - 1);
-    uint32_t count = next_bits(&unpacker->raw, bit_length(size));
-    int32_t k;
-    for (k = 0; k < size; ++k) row[k] = 0;
+static int32_t decode_csr(dct_unpacker* unpacker, int32_t size, int32_t* row, const int32_t* z) {
+    const dct_dictionary* const dictionary = unpacker->packed->dictionary;
+    const int32_t direct = (int32_t)dictionary->direct, column_bits = bit_length(size - 1);
+    dct_bits codes = unpacker->codes, raw = unpacker->raw;
+    uint32_t count = next_bits(&raw, bit_length(size));
+    int32_t sum = 0;
     for (; count > 0U; --count) {
-        const int32_t symbol = next_symbol(&unpacker->codes, unpacker->packed->dictionary);
-        const uint32_t column = next_bits(&unpacker->raw, column_bits);
-        row[column] = next_level(unpacker, symbol);
+        const int32_t symbol = next_symbol(&codes, dictionary);
+        const uint32_t column = next_bits(&raw, column_bits);
+        sum += put(next_level(&raw, direct, symbol), (int32_t)column, row, z);
     }
+    unpacker->codes = codes;
+    unpacker->raw = raw;
+    return sum;
+}
+
+/* The levels of the next output. */
+static int32_t decode(dct_unpacker* unpacker, int32_t* row, const int32_t* z) {
+    const dct_packed* packed = unpacker->packed;
+    const int32_t size = packed->taps * packed->channels;
+    if (unpacker->output == unpacker->last) next_substream(unpacker);
+    return packed->is_csr ? decode_csr(unpacker, size, row, z) : decode_run(unpacker, size, row, z);
 }
 
 /* The centre of a block. */
@@ -125,39 +168,40 @@ static const int32_t* centre_of(const dct_packed* packed, int32_t block, int32_t
     return &packed->centres[number * (uint32_t)size];
 }
 
-/* to[x * stride] = the sum over u of from[u * stride] basis[u][x], and then a block with its
- * centres added, steps, the inverse transform and rounding: in integers that hold the sums, as the
- * compiler proved. */
+/* A block with its centres added, steps, the inverse transform and rounding: in integers that hold
+ * the sums, as the compiler proved. Most coefficients are 0. */
 #define DEFINE_REBUILD(NAME, INT, UINT)                                                           \
-    static void NAME##_combine(const INT* from, INT* to, const int8_t* basis, int32_t size,       \
-                               int32_t stride) {                                                  \
-        int32_t x, u;                                                                             \
-        for (x = 0; x < size; ++x) {                                                              \
-            INT sum = 0;                                                                          \
-            for (u = 0; u < size; ++u) sum += from[u * stride] * basis[u * size + x];             \
-            to[x * stride] = sum;                                                                 \
-        }                                                                                         \
-    }                                                                                             \
     static void NAME(const dct_packed* packed, int32_t block, int32_t* weights, int32_t stride) { \
         const int32_t rows = packed->rows, columns = packed->columns, size = rows * columns;      \
         const int32_t* centre = packed->centres != NULL ? centre_of(packed, block, size) : NULL;  \
-        INT values[LARGEST_BLOCK], half[LARGEST_BLOCK];                                           \
-        int32_t k, any = 0;                                                                       \
-        for (k = 0; k < size; ++k) {                                                              \
-            const INT level = (INT)weights[k * stride] + (centre != NULL ? (INT)centre[k] : 0);   \
-            values[k] = (INT)((UINT)level << packed->shifts[k]);                                  \
-            any |= level != 0;                                                                    \
+        INT half[LARGEST_BLOCK], values[LARGEST_BLOCK];                                           \
+        int32_t k, u, v, x, y, any = 0;                                                           \
+        for (k = 0; k < size; ++k) half[k] = 0;                                                   \
+        for (u = 0, k = 0; u < rows; ++u) {                                                       \
+            for (v = 0; v < columns; ++v, ++k) {                                                  \
+                const INT level =                                                                 \
+                    (INT)weights[k * stride] + (centre != NULL ? (INT)centre[k] : 0);             \
+                const INT value = (INT)((UINT)level << packed->shifts[k]);                        \
+                if (value != 0) {                                                                 \
+                    any = 1;                                                                      \
+                    for (x = 0; x < rows; ++x)                                                    \
+                        half[x * columns + v] += value * packed->row_basis[u * rows + x];         \
+                }                                                                                 \
+            }                                                                                     \
         }                                                                                         \
         if (!any) {                                                                               \
             for (k = 0; k < size; ++k) weights[k * stride] = 0;                                   \
             return;                                                                               \
         }                                                                                         \
-        if (size > 1) {                                                                           \
-            for (k = 0; k < columns; ++k)                                                         \
-                NAME##_combine(&values[k], &half[k], packed->row_basis, rows, columns);           \
-            for (k = 0; k < rows; ++k)                                                            \
-                NAME##_combine(&half[k * columns], &values[k * columns], packed->column_basis,    \
-                               columns, 1);                                                       \
+        for (k = 0; k < size; ++k) values[k] = 0;                                                 \
+        for (x = 0; x < rows; ++x) {                                                              \
+            for (v = 0; v < columns; ++v) {                                                       \
+                const INT value = half[x * columns + v];                                          \
+                if (value != 0) {                                                                 \
+                    for (y = 0; y < columns; ++y)                                                 \
+                        values[x * columns + y] += value * packed->column_basis[v * columns + y]; \
+                }                                                                                 \
+            }                                                                                     \
         }                                                                                         \
         for (k = 0; k < size; ++k) {                                                              \
             INT value = values[k];                                                                \
@@ -176,12 +220,8 @@ void dct_unpack_row(dct_unpacker* unpacker, int32_t* row) {
     const int32_t size = packed->rows * packed->columns, blocks = columns / size;
     const int32_t stride = packed->by_taps ? packed->channels : 1;
     int32_t k;
-    if (unpacker->output == unpacker->last) next_substream(unpacker);
-    if (packed->is_csr) {
-        decode_csr(unpacker, row, columns);
-    } else {
-        decode_run(unpacker, row, columns);
-    }
+    for (k = 0; k < columns; ++k) row[k] = 0;
+    (void)decode(unpacker, row, NULL);
     if (size > 1 || packed->centres != NULL || packed->shifts[0] != 0U || packed->rounded > 0) {
         for (k = 0; k < blocks; ++k) {
             int32_t* const weights = &row[packed->by_taps ? k : k * size];
@@ -193,4 +233,38 @@ void dct_unpack_row(dct_unpacker* unpacker, int32_t* row) {
         }
     }
     ++unpacker->output;
+}
+
+void dct_to_frequency(const dct_packed* packed, int32_t* x) {
+    const int32_t rows = packed->rows, columns = packed->columns, size = rows * columns;
+    const int32_t stride = packed->by_taps ? packed->channels : 1;
+    const int32_t blocks = packed->taps * packed->channels / size;
+    int32_t block, k, u, v;
+    for (block = 0; block < blocks; ++block) {
+        int32_t* const values = &x[packed->by_taps ? block : block * size];
+        int32_t half[LARGEST_BLOCK];
+        for (u = 0; u < rows; ++u) {
+            for (v = 0; v < columns; ++v) {
+                int32_t sum = 0;
+                for (k = 0; k < rows; ++k)
+                    sum += packed->row_basis[u * rows + k] * values[(k * columns + v) * stride];
+                half[u * columns + v] = sum;
+            }
+        }
+        for (u = 0; u < rows; ++u) {
+            for (v = 0; v < columns; ++v) {
+                int32_t sum = 0;
+                for (k = 0; k < columns; ++k)
+                    sum += packed->column_basis[v * columns + k] * half[u * columns + k];
+                k = u * columns + v;
+                values[k * stride] = (int32_t)((uint32_t)sum << packed->shifts[k]);
+            }
+        }
+    }
+}
+
+int32_t dct_unpack_dot(dct_unpacker* unpacker, const int32_t* z) {
+    const int32_t sum = decode(unpacker, NULL, z);
+    ++unpacker->output;
+    return sum;
 }

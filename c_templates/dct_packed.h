@@ -19,8 +19,8 @@ extern "C" {
 typedef struct {
     uint16_t limit[DCT_PACKED_CODE + 1];
     uint16_t first[DCT_PACKED_CODE + 1]; /* place of the first symbol of a length */
-    const uint16_t* symbols;
-    uint16_t classes, direct, filler;
+    const uint16_t* symbols; /* run << 8 | class; the class alone without runs */
+    uint16_t direct, filler;
 } dct_dictionary;
 
 /* The weights of a layer. */
@@ -65,6 +65,15 @@ void dct_unpack_begin(dct_unpacker* unpacker, const dct_packed* packed);
 
 /* The weights of the next output: taps * channels of them, channels last. */
 void dct_unpack_row(dct_unpacker* unpacker, int32_t* row);
+
+/* What the levels meet in place of the weights, in the place of a vector of taps * channels: the
+ * basis stage. For weights without centres and rounding, where the compiler proved that all sums
+ * fit. */
+void dct_to_frequency(const dct_packed* packed, int32_t* x);
+
+/* In place of `dct_unpack_row`: the next output's weights times the vector that has gone through
+ * `dct_to_frequency`. Zeros take no time. */
+int32_t dct_unpack_dot(dct_unpacker* unpacker, const int32_t* z);
 
 #ifdef __cplusplus
 }

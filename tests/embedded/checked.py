@@ -18,7 +18,7 @@ CHECKED = replace(MACHINES["host"], compiler=("gcc", "-O1", *SANITIZERS))
 """The host with a compiler whose programs stop at every access outside an array and every overflow."""
 
 
-def verify(graph: Graph, inputs: Mapping[str, np.ndarray], folder: Path) -> Agreement:
+def verify(graph: Graph, inputs: Mapping[str, np.ndarray], folder: Path, ram: int | None = None) -> Agreement:
     """Raises what `verify_embedded` raises, and PassError for a program that C has no integers for."""
-    write_files(folder, render_embedded(graph).files)
+    write_files(folder, render_embedded(graph, ram).files)
     return compare(graph, folder, inputs, CHECKED, traced=True)

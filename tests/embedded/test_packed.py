@@ -36,8 +36,8 @@ def conv(coding, window, groups=1):
     return program("layer", operator, (TensorType.of((7, 6, channels * groups), NARROW),))
 
 
-def check(graph, folder):
-    verify(graph, program_inputs(graph, 3, 5), folder)
+def check(graph, folder, ram=None):
+    verify(graph, program_inputs(graph, 3, 5), folder, ram)
 
 
 @pytest.mark.parametrize("number", range(12))
@@ -82,11 +82,53 @@ def test_convolutions(groups, tmp_path):
 def test_ram_decides_how_many_outputs_are_decoded_at_once(tmp_path):
     levels = np.random.default_rng(1).integers(-3, 4, (9, 4, 12))
     graph = conv(Coding(Constant(levels), Transform("taps", 3, 3), (0,) * 9), Window((3, 3)))
-    least = render_embedded(graph).footprint["arena_bytes"]
-    assert render_embedded(graph, least).footprint["arena_bytes"] == least
-    rich = render_embedded(graph, 1 << 16)
-    assert least < rich.footprint["arena_bytes"] <= 1 << 16
-    parts = [str(one.files["layer.c"]).count("part += ") for one in (render_embedded(graph), rich)]
+    with pytest.raises(ConfigurationError, match="the arena needs") as raised:
+        render_embedded(graph, 1)
+    least = int(str(raised.value).split("needs ")[1].split()[0])
+    poor, usual, rich = (render_embedded(graph, ram) for ram in (least, None, 1 << 16))
+    sizes = [one.footprint["arena_bytes"] for one in (poor, usual, rich)]
+    assert sizes[0] == least <= sizes[1] <= least * 1.125
+    assert sizes[1] < sizes[2] <= 1 << 16
+    parts = [str(one.files["layer.c"]).count("part += ") for one in (poor, rich)]
     assert parts == [1, 0]
     with pytest.raises(ConfigurationError, match=f"needs {least} bytes"):
         render_embedded(graph, least - 1)
+
+
+def sparse(rng, shape, share):
+    return Constant(rng.integers(-9, 10, shape) * (rng.random(shape) < share))
+
+
+@pytest.mark.parametrize("ram", [None, 1 << 16])
+def test_few_weights_are_lists_of_what_is_not_zero(ram, tmp_path):
+    """Part by part with little memory; one output has no weights, one all of them."""
+    rng = np.random.default_rng(5)
+    levels = sparse(rng, (9, 8, 12), 0.1).array.copy()
+    levels[:, :, 3], levels[:, :, 4] = 0, 1
+    for name, graph in {
+        "conv": conv(Coding(Constant(levels)), Window((3, 3), pads=(1, 1, 1, 1))),
+        "groups": conv(Coding(Constant(levels)), Window((3, 3), pads=(1, 1, 1, 1)), groups=2),
+        "matrix": gemm(Coding(sparse(rng, (1, 40, 7), 0.1))),
+        "wide": gemm(Coding(Constant(sparse(rng, (1, 40, 7), 0.1).array * 1000))),
+    }.items():
+        assert "dct_sparse_" in str(render_embedded(graph, ram).files["layer.c"])
+        check(graph, tmp_path / name, ram)
+
+
+def test_what_is_used_once_is_multiplied_as_it_is_decoded(tmp_path):
+    """In frequency too; with clusters, rounding or sums beyond 32 bits the weights are made first."""
+    rng = np.random.default_rng(6)
+    shifts = (0, 1, 2, 1, 0, 1, 2, 1, 3)
+    frequency = Coding(sparse(rng, (9, 4, 11), 0.3), Transform("taps", 3, 3), shifts)
+    channels = Coding(sparse(rng, (1, 24, 11), 0.3), Transform("channels", 2, 4), (0, 1, 2, 1, 0, 1, 2, 1))
+    found = {}
+    for name, coding in {
+        "frequency": frequency,
+        "channels": channels,
+        "rounded": replace(channels, rounded=2),
+        "wide": replace(channels, shifts=(20,) * 8),
+    }.items():
+        graph = gemm(coding, pixels=(1,))
+        found[name] = "dct_unpack_dot(" in str(render_embedded(graph).files["layer.c"])
+        check(graph, tmp_path / name)
+    assert found == {"frequency": True, "channels": True, "rounded": False, "wide": False}

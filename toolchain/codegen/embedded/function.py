@@ -40,6 +40,7 @@ class Function:
     numbers: dict[str, int]
     tables: Tables
     dots: set[tuple[Storage, Storage, int]]
+    sparse_dots: set[tuple[Storage, int]]
     packed: Weights
     room: int = 0
     """Bytes that decoded weights may take beyond those of one output."""
@@ -103,6 +104,11 @@ class Function:
         """The name of a dot product."""
         self.dots.add((x, w, bits))
         return f"dct_dot_{x.short}_{w.short}_{bits}"
+
+    def sparse_dot(self, x: Storage, bits: int) -> str:
+        """The name of a sum over nonzero weights."""
+        self.sparse_dots.add((x, bits))
+        return f"dct_sparse_{x.short}_{bits}"
 
     def reserve(self, count: int, held: Storage, name: str) -> None:
         """A pointer to so many elements of the function's own."""

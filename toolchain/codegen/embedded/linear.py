@@ -5,80 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from toolchain.codegen.embedded.function import Function, computes
-from toolchain.codegen.embedded.storage import Storage, constant_storage, storage
+from toolchain.codegen.embedded.rows import Rows, begin_unpacking, bias, levels, meets_levels, weight_rows
+from toolchain.codegen.embedded.storage import Storage, storage
 from toolchain.ir import Array
 from toolchain.ir.window import Window
 from toolchain.ops.conv import Conv
 from toolchain.ops.gemm import Gemm
 from toolchain.ops.matrix_product import MatrixProduct
-from toolchain.packing.packed import Packed
-
-ROW = Storage(32, True)
-"""What weights are decoded to."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Weights of some outputs: `pointer` is the first of them, `count` how many, `first` the number of the first."""
-
-    pointer: str
-    storage: Storage
-    first: str
-    count: int | str
-
-
-def is_unpacked(function: Function) -> bool:
-    """Are the weights decoded while the layer runs?"""
-    return isinstance(function.operator.weights, Packed)
-
-
-@contextmanager
-def weight_rows(
-    function: Function, matrix: Array, begin: str, outputs: int, once: bool = False, by_terms: bool = False
-) -> Iterator[Rows]:
-    """The weights (outputs, terms) from the output `begin` on, in a loop over parts of them where they are decoded.
-
-    Weights that are used `once` are not made narrow first. `by_terms` gives them as (terms, outputs), all at once.
-    """
-    terms = matrix.shape[1]
-    if not is_unpacked(function):
-        name = function.table("weights", matrix.T if by_terms else matrix, "weights")
-        yield Rows(
-            f"{name} + {_times(begin, terms)}" if begin != "0" else name, constant_storage(matrix), begin, outputs
-        )
-        return
-    held = ROW if once else constant_storage(matrix)
-    each = 1 if once else outputs if by_terms else min(outputs, 1 + function.room // (terms * held.bytes))
-    function.reserve(terms, ROW, "row")
-    if held != ROW or by_terms:
-        function.reserve(each * terms, held, "rows")
-    whole = each == outputs
-    with function.writer.block("") if whole else function.writer.step("part", outputs, each):
-        count: int | str = each
-        if outputs % each:
-            count = "count"
-            function.line(f"const int32_t count = dct_min_32({each}, {outputs} - part);")
-        with function.writer.loop("k", count):
-            function.line("dct_unpack_row(&unpacker, row);")
-            if held != ROW or by_terms:
-                place = f"j * {outputs} + k" if by_terms else f"k * {terms} + j"
-                function.line(f"for (int32_t j = 0; j < {terms}; ++j) rows[{place}] = ({held.ctype})row[j];")
-        first = begin if whole else "part" if begin == "0" else f"{begin} + part"
-        yield Rows("rows" if held != ROW or by_terms else "row", held, first, count)
-
-
-def begin_unpacking(function: Function) -> None:
-    """Before the first output."""
-    if is_unpacked(function):
-        function.line("dct_unpacker unpacker;")
-        function.line(f"dct_unpack_begin(&unpacker, {function.packed.layers[function.operator.weights].name});")
-
-
-def _times(factor: str, number: int) -> str:
-    return f"({factor}) * {number}" if " " in factor else f"{factor} * {number}"
 
 
 def window_table(function: Function, window: Window) -> str:
@@ -87,14 +22,6 @@ def window_table(function: Function, window: Window) -> str:
     numbers = [*given, *window.kernel, *window.strides, *window.dilations, *window.pads[:2]]
     function.line(f"static const dct_window window = {{{', '.join(map(str, numbers))}}};")
     return "&window"
-
-
-def bias(function: Function, output: str) -> str:
-    """What is added to a sum, with the sign before it."""
-    values = function.operator.bias.array
-    if not values.any():
-        return ""
-    return f" + (int{function.bits}_t){function.table('bias', values, 'biases')}[{output}]"
 
 
 @computes(Gemm)
@@ -107,6 +34,9 @@ def gemm(function: Function) -> None:
 def vectors(function: Function, matrix: Array, pixels: int) -> None:
     """Every pixel's channels times a matrix (outputs, terms)."""
     outputs, terms = matrix.shape
+    if pixels == 1 and meets_levels(function):
+        levels(function, outputs, terms)
+        return
     begin_unpacking(function)
     with weight_rows(function, matrix, "0", outputs, once=pixels == 1) as rows, pairs(function, pixels) as pair:
         function.line(f"const {storage(function.types[0]).ctype}* const vector = {function.input()} + pixel * {terms};")
@@ -128,7 +58,6 @@ def pairs(function: Function, pixels: int) -> Iterator[int | str]:
 
 def products(function: Function, rows: Rows, vector: str, terms: int, outputs: int, pair: int | str) -> None:
     """The vectors of the pixels from `pixel` on, a `pair` or 1, times each row, two rows at a time."""
-    dot = function.dot(storage(function.types[0]), rows.storage, function.bits)
 
     def finish(pixel: str, output: str, value: str) -> None:
         first = "" if rows.first == "0" else f"{rows.first} + "
@@ -136,6 +65,16 @@ def products(function: Function, rows: Rows, vector: str, terms: int, outputs: i
         function.line(f"const int32_t i = {pixel} * {outputs} + output;")
         function.finish(value + bias(function, "output"), "i", "output")
 
+    if rows.is_sparse:
+        dot = function.sparse_dot(storage(function.types[0]), function.bits)
+        with function.writer.loop("k", rows.count), function.writer.loop("t", pair):
+            finish(
+                "(pixel + t)",
+                "k",
+                f"{dot}({vector} + t * {terms}, {rows.pointer} + starts[k], starts[k + 1] - starts[k])",
+            )
+        return
+    dot = function.dot(storage(function.types[0]), rows.storage, function.bits)
     if rows.count == 1:
         with function.writer.loop("t", pair):
             finish("(pixel + t)", "0", f"{dot}({vector} + t * {terms}, {rows.pointer}, {terms})")

@@ -19,6 +19,8 @@ from toolchain.ops.quantize import Quantize
 from toolchain.packing.packed import Packed
 
 LEAST_SHARE = 0.1
+MORE = 0.125
+"""The arena grows by at most this share, so that a layer whose values fill it does not decode output by output."""
 SMALLER = 0.7
 """Room for decoded weights is tried in such steps, down to the least share of what is free."""
 
@@ -33,6 +35,7 @@ class Model:
         self.stages = stages(graph)
         self.tables = Tables()
         self.dots: set[tuple[Storage, Storage, int]] = set()
+        self.sparse_dots: set[tuple[Storage, int]] = set()
         self.numbers = {node.name: k for k, node in enumerate(n for n in graph.nodes if not moves_nothing(n))}
         self.roots = self._roots()
         entries = {node.inputs[0]: node for node in graph.nodes if isinstance(node.operator, Quantize)}
@@ -45,7 +48,11 @@ class Model:
         ]
         self.packed = Weights(graph, self.tables)
         self.identifiers = [self.names.make(stage.nodes[0].layer or stage.nodes[0].name) for stage in self.stages]
-        self._write({})
+        self.functions: dict[int, Function] = {}
+        self.texts: dict[int, str] = {}
+        for k in range(len(self.stages)):
+            self._write(k)
+        self._place()
         self._fill(ram)
 
     def type(self, name: str) -> TensorType:
@@ -60,32 +67,40 @@ class Model:
             roots[node.name] = roots[node.inputs[0]] if moves_nothing(node) else node.name
         return roots
 
-    def _write(self, rooms: dict[int, int]) -> None:
-        """Writes all functions, with so much room for decoded weights."""
-        self.functions, self.texts = [], []
-        for k, (stage, name) in enumerate(zip(self.stages, self.identifiers, strict=True)):
-            function = Function(
-                self.graph, stage, name, self.numbers, self.tables, self.dots, self.packed, rooms.get(k, 0)
-            )
-            self.texts.append(function.write())
-            self.functions.append(function)
+    def _write(self, stage: int, room: int = 0) -> None:
+        """Writes a stage's function, with so much room for decoded weights."""
+        function = Function(
+            self.graph,
+            self.stages[stage],
+            self.identifiers[stage],
+            self.numbers,
+            self.tables,
+            self.dots,
+            self.sparse_dots,
+            self.packed,
+            room,
+        )
+        self.texts[stage] = function.write()
+        self.functions[stage] = function
+
+    def _place(self) -> None:
         self.buffers = self._buffers()
         self.arena = place(self.buffers)
 
     def _fill(self, ram: int | None) -> None:
-        """Decodes as many outputs at once as fit: into what other stages need anyway, or into the RAM that is given."""
-        most = max(self.arena.bytes, ram or 0)
-        unpacking = [k for k, stage in enumerate(self.stages) if self._is_packed(stage)]
-        share = 1.0
-        while unpacking and share > LEAST_SHARE:
-            live = {
-                k: sum(one.bytes + ALIGNMENT for one in self.buffers if one.first <= k <= one.last) for k in unpacking
-            }
-            self._write({k: int(max(0, most - live[k]) * share) for k in unpacking})
-            if self.arena.bytes <= most:
-                return
-            self._write({})
-            share *= SMALLER
+        """Decodes as many outputs at once as fit into what is needed anyway and a little more, or into the given RAM."""
+        most = max(self.arena.bytes, ram) if ram else int(self.arena.bytes * (1 + MORE))
+        for k in (k for k, stage in enumerate(self.stages) if self._is_packed(stage)):
+            free = most - sum(one.bytes + ALIGNMENT for one in self.buffers if one.first <= k <= one.last)
+            room = float(free)
+            while room > LEAST_SHARE * free:
+                self._write(k, int(room))
+                self._place()
+                if self.arena.bytes <= most:
+                    break
+                self._write(k)
+                room *= SMALLER
+        self._place()
 
     @staticmethod
     def _is_packed(stage: Stage) -> bool:
@@ -102,7 +117,7 @@ class Model:
         values: dict[str, Buffer] = {}
         scratch = []
         self.places: dict[str, str] = {}
-        for k, (stage, function) in enumerate(zip(self.stages, self.functions, strict=True)):
+        for k, (stage, function) in enumerate(zip(self.stages, self.functions.values(), strict=True)):
             if function.scratch:
                 scratch.append(Buffer(f"{stage.value}/scratch", function.scratch, k, k))
             if stage.value in self.direct:
@@ -159,7 +174,7 @@ class Model:
     def calls(self) -> list[str]:
         """The statements of invoke."""
         found = []
-        for stage, function in zip(self.stages, self.functions, strict=True):
+        for stage, function in zip(self.stages, self.functions.values(), strict=True):
             arguments = [self.pointer(name) for name in dict.fromkeys(stage.reads)]
             arguments.append(self.pointer(stage.value, const=False))
             if function.scratch:

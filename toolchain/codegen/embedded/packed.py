@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolchain.codegen.embedded.writer import Tables
+from toolchain.errors import PassError
 from toolchain.ir import Array, Graph
 from toolchain.packing.basis import basis
 from toolchain.packing.bits import pack_elements
 from toolchain.packing.choice import Dictionary, Layer, dictionaries, split
 from toolchain.packing.huffman import LONGEST
 from toolchain.packing.packed import Coding, Packed
+
+LARGEST_CLASS = 255
+"""Symbols in C have 8 bits for the run and 8 for the class."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,17 @@ class Weights:
         counts[0] = 0
         limits = np.cumsum(counts << (LONGEST - np.arange(LONGEST + 1)))
         firsts = np.cumsum(counts) - counts
-        symbols = self._add(f"symbols_{number}", book.code.order, "dictionaries", np.dtype(np.uint16))
         alphabet = book.alphabet
+        runs, classes = np.divmod(
+            book.code.order, alphabet.classes if book.method.coder == "run" else LARGEST_CLASS + 1
+        )
+        if classes.max(initial=0) > LARGEST_CLASS:
+            raise PassError(f"has levels of {classes.max()} classes, C takes {LARGEST_CLASS + 1}")
+        symbols = self._add(f"symbols_{number}", runs << 8 | classes, "dictionaries", np.dtype(np.uint16))
         return (
             f"static const dct_dictionary dictionary_{number} MODEL_SECTION = {{\n"
             f"    {{{_joined(limits)}}},\n    {{{_joined(firsts)}}},\n"
-            f"    {symbols}, {alphabet.classes}, {alphabet.direct}, {alphabet.filler},\n}};"
+            f"    {symbols}, {alphabet.direct}, {alphabet.filler},\n}};"
         )
 
     def _add(self, name: str, values: Array, kind: str, dtype: np.dtype[np.integer]) -> str:
@@ -105,6 +114,20 @@ class Weights:
             self._add(f"indices_{k}", packed, "cluster_indices", byte),
             str(bits),
         ]
+
+
+def level_bound(coding: Coding, magnitude: int) -> int | None:
+    """A bound of all sums where levels meet inputs of so large a magnitude behind the basis stage: `dct_unpack_dot`.
+
+    None where they may not: weights with clusters or rounding are no combination of the levels alone.
+    """
+    if coding.clusters or coding.rounded:
+        return None
+    taps, channels, outputs = coding.levels.shape
+    reach = np.abs(coding.transform.matrix).sum(1) << np.array(coding.shifts)
+    each = reach[coding.transform.frequency(taps, channels)]
+    sums = (np.abs(coding.levels.array).astype(object) * each[:, :, None]).reshape(-1, outputs).sum(0)
+    return int(magnitude * max(each.max(), *sums))
 
 
 def _largest_sum(coding: Coding) -> int:
