@@ -88,7 +88,7 @@ class Model:
         self.arena = place(self.buffers)
 
     def _fill(self, ram: int | None) -> None:
-        """Decodes as many outputs at once as fit into what is needed anyway and a little more, or into the given RAM."""
+        """Decodes as many outputs at once as fit into what is needed anyway and a little more, or the given RAM."""
         most = max(self.arena.bytes, ram) if ram else int(self.arena.bytes * (1 + MORE))
         for k in (k for k, stage in enumerate(self.stages) if self._is_packed(stage)):
             free = most - sum(one.bytes + ALIGNMENT for one in self.buffers if one.first <= k <= one.last)
