@@ -85,7 +85,8 @@ tools:
 	  /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross \
 	  arm-none-eabi-gcc:gcc-arm-none-eabi /usr/lib/picolibc/arm-none-eabi:picolibc-arm-none-eabi \
 	  qemu-system-arm:qemu-system-arm riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf \
-	  /usr/lib/picolibc/riscv64-unknown-elf:picolibc-riscv64-unknown-elf qemu-system-riscv32:qemu-system-misc)
+	  /usr/lib/picolibc/riscv64-unknown-elf:picolibc-riscv64-unknown-elf qemu-system-riscv32:qemu-system-misc \
+	  cmake:cmake cppcheck:cppcheck clang:clang clang-tidy:clang-tidy)
 
 # --- the two commands of the README -----------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 #include <stddef.h>
 
-#define LARGEST_BLOCK 121
+#ifndef DCT_LARGEST_BLOCK
+#define DCT_LARGEST_BLOCK 121 /* for any model; the build files know that of theirs */
+#endif
 
 static void begin(dct_bits* bits, const uint8_t* data, uint32_t count) {
     bits->data = data;
@@ -91,9 +93,8 @@ void dct_unpack_begin(dct_unpacker* unpacker, const dct_packed* packed) {
 
 /* Where the nonzero level of place k of an output goes: into its row, or times what it meets. */
 static inline int32_t put(int32_t level, int32_t k, int32_t* row, const int32_t* z) {
-    if (z != NULL) return level * z[k];
-    row[k] = level;
-    return 0;
+    if (row != NULL) row[k] = level;
+    return z != NULL ? level * z[k] : 0;
 }
 
 /* Runs go on from output to output. */
@@ -140,8 +141,9 @@ static int32_t decode_csr(dct_unpacker* unpacker, int32_t size, int32_t* row, co
     int32_t sum = 0;
     for (; count > 0U; --count) {
         const int32_t symbol = next_symbol(&codes, dictionary);
-        const uint32_t column = next_bits(&raw, column_bits);
-        sum += put(next_level(&raw, direct, symbol), (int32_t)column, row, z);
+        const int32_t column = (int32_t)next_bits(&raw, column_bits);
+        const int32_t level = next_level(&raw, direct, symbol);
+        if (column < size) sum += put(level, column, row, z); /* always, unless flash is damaged */
     }
     unpacker->codes = codes;
     unpacker->raw = raw;
@@ -174,7 +176,7 @@ static const int32_t* centre_of(const dct_packed* packed, int32_t block, int32_t
     static void NAME(const dct_packed* packed, int32_t block, int32_t* weights, int32_t stride) { \
         const int32_t rows = packed->rows, columns = packed->columns, size = rows * columns;      \
         const int32_t* centre = packed->centres != NULL ? centre_of(packed, block, size) : NULL;  \
-        INT half[LARGEST_BLOCK], values[LARGEST_BLOCK];                                           \
+        INT half[DCT_LARGEST_BLOCK], values[DCT_LARGEST_BLOCK];                                   \
         int32_t k, u, v, x, y, any = 0;                                                           \
         for (k = 0; k < size; ++k) half[k] = 0;                                                   \
         for (u = 0, k = 0; u < rows; ++u) {                                                       \
@@ -242,7 +244,7 @@ void dct_to_frequency(const dct_packed* packed, int32_t* x) {
     int32_t block, k, u, v;
     for (block = 0; block < blocks; ++block) {
         int32_t* const values = &x[packed->by_taps ? block : block * size];
-        int32_t half[LARGEST_BLOCK];
+        int32_t half[DCT_LARGEST_BLOCK] = {0};
         for (u = 0; u < rows; ++u) {
             for (v = 0; v < columns; ++v) {
                 int32_t sum = 0;

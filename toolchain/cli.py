@@ -133,12 +133,13 @@ def verify(
 ) -> None:
     """Builds the generated code as it lies in the project and compares every integer with the program."""
     from toolchain.project import load
-    from toolchain.report.footprint import instructions_table
+    from toolchain.report.footprint import instructions_table, memory_table
     from toolchain.simulation.arrays import load_arrays
     from toolchain.simulation.simulator import check_inputs
     from toolchain.verification.csim import verify_hls
+    from toolchain.verification.embedded import measured_stack, read_manifest, verify_embedded
     from toolchain.verification.embedded import profile as instructions
-    from toolchain.verification.embedded import verify_embedded
+    from toolchain.verification.footprint import footprint
     from toolchain.verification.machines import MACHINES
 
     wanted = [choice(name, ("hls", "embedded", "rtl"), "--against") for name in against.split(",")]
@@ -162,8 +163,10 @@ def verify(
     if profile:
         with progress_bar() as progress:
             progress(f"counting instructions on {chosen}", 0, 1)
-            counts = instructions(loaded, arrays, chosen)
+            counts, stack = instructions(loaded, arrays, chosen), measured_stack(loaded, arrays, chosen)
+            size = footprint(loaded.path / "embedded", loaded.graph, MACHINES[chosen])
         instructions_table(counts, out)
+        out.print(memory_table(read_manifest(loaded.path / "embedded", loaded.graph), size, stack))
 
 
 @app.command()

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -68,21 +68,21 @@ def compare(
     report = progress or no_progress
     machine = chosen.name
     manifest = read_manifest(folder, graph)
-    _check_tools(chosen)
+    check_tools(chosen)
     raw_inputs, raw_outputs = raw_frames(graph, inputs)
     frames = len(next(iter(raw_inputs.values())))
     entering = _frames([(raw_inputs[given.name], given) for given in graph.inputs], graph)
     with tempfile.TemporaryDirectory(prefix="toolchain-") as temporary:
         place = Path(temporary)
         report(f"building for {machine}", 0, frames)
-        _build(folder, place / "plain", chosen, manifest)
+        build(folder, place / "plain", chosen, manifest)
         report(f"running on {machine}", 0, frames)
         data = _run(place / "plain", chosen, entering, "outputs.bin")
         error = _compare_outputs(graph, data, raw_outputs, frames)
         layers, values = len(graph.outputs), sum(array.size for array in raw_outputs.values())
         if error is not None or traced:
             report(f"tracing on {machine}", 0, frames)
-            _build(folder, place / "traced", chosen, manifest, "TRACE")
+            build(folder, place / "traced", chosen, manifest, "TRACE")
             layers, values = _compare_trace(graph, inputs, place / "traced", chosen, entering, manifest)
         if error is not None:
             raise error
@@ -96,30 +96,45 @@ def profile(project: Project, inputs: Mapping[str, Array], machine: str) -> list
     QEMU counts them (`-icount shift=0`); the mean over the inputs, to the step of the machine's counter. Raises as
     `verify_embedded` does.
     """
-    chosen = MACHINES[machine]
-    if not chosen.tick:
-        raise ConfigurationError(
-            f"--profile: {machine} has no counter of instructions", fix="Take cortex-m4 or riscv32."
-        )
-    folder = project.path / "embedded"
-    manifest = read_manifest(folder, project.graph)
-    _check_tools(chosen)
-    raw_inputs, _ = raw_frames(project.graph, inputs)
-    entering = _frames([(raw_inputs[given.name], given) for given in project.graph.inputs], project.graph)
-    with tempfile.TemporaryDirectory(prefix="toolchain-") as temporary:
-        build = Path(temporary) / "profiled"
-        _build(folder, build, chosen, manifest, "PROFILE")
-        counting = replace(chosen, runner=(chosen.runner[0], "-icount", "shift=0", *chosen.runner[1:]))
-        ticks = np.frombuffer(_run_slice(build, counting, entering, "profile.bin"), "<u8")
-    if len(ticks) != len(manifest["stages"]):
-        raise MismatchError("the profile", (), f"{len(manifest['stages'])} stages", f"{len(ticks)}")
+    counting = MACHINES[machine]
+    if counting.tick:
+        counting = replace(counting, runner=(counting.runner[0], "-icount", "shift=0", *counting.runner[1:]))
+    data, frames, stages = _measured(project, inputs, counting, "PROFILE", "profile.bin")
+    if len(data) != 8 * len(stages):
+        raise MismatchError("the profile", (), f"{len(stages)} stages", f"{len(data)} bytes")
     return [
-        ([str(name) for name in names], round(float(count) * chosen.tick / len(entering)))
-        for names, count in zip(manifest["stages"], ticks, strict=True)
+        ([str(name) for name in names], round(float(count) * counting.tick / frames))
+        for names, count in zip(stages, np.frombuffer(data, "<u8"), strict=True)
     ]
 
 
-def _check_tools(machine: Machine) -> None:
+def measured_stack(project: Project, inputs: Mapping[str, Array], machine: str) -> int:
+    """Bytes of stack that `invoke` took on an emulated machine, at most over the inputs."""
+    data, _, _ = _measured(project, inputs, MACHINES[machine], "STACK", "stack.bin")
+    return int.from_bytes(data, "little")
+
+
+def _measured(
+    project: Project, inputs: Mapping[str, Array], machine: Machine, variant: str, result: str
+) -> tuple[bytes, int, list[list[str]]]:
+    """What a build that measures writes, the number of frames, and the nodes of each stage."""
+    if not machine.tick:
+        raise ConfigurationError(
+            f"--profile: {machine.name} has no counter of instructions", fix="Take cortex-m4 or riscv32."
+        )
+    folder = project.path / "embedded"
+    manifest = read_manifest(folder, project.graph)
+    check_tools(machine)
+    raw_inputs, _ = raw_frames(project.graph, inputs)
+    entering = _frames([(raw_inputs[given.name], given) for given in project.graph.inputs], project.graph)
+    with tempfile.TemporaryDirectory(prefix="toolchain-") as temporary:
+        place = Path(temporary) / "built"
+        build(folder, place, machine, manifest, variant)
+        return _run_slice(place, machine, entering, result), len(entering), manifest["stages"]
+
+
+def check_tools(machine: Machine) -> None:
+    """Raises ToolError, with the Debian package, when a compiler or emulator is missing."""
     for tool in ("make", machine.compiler[0], *machine.runner[:1]):
         if shutil.which(tool) is None:
             package = "make" if tool == "make" else machine.packages
@@ -163,17 +178,24 @@ def _frames(arrays: list[tuple[Array, Input]], graph: Graph) -> list[bytes]:
     return [b"".join(part[k].tobytes() for part in parts) for k in range(len(parts[0]))]
 
 
-def _build(folder: Path, build: Path, machine: Machine, manifest: Mapping[str, Any], variant: str = "") -> None:
-    """Compiles the runner into `build`, as the project's Makefile does it; as the `variant` TRACE or PROFILE."""
-    build.mkdir()
+def build(
+    folder: Path,
+    place: Path,
+    machine: Machine,
+    manifest: Mapping[str, Any],
+    variant: str = "",
+    flags: Sequence[str] = (),
+) -> None:
+    """Compiles the runner into `place`, as the project's Makefile does it; as a `variant` that measures."""
+    place.mkdir()
     defines, linking = [], list(machine.linking)
     if variant:
         defines.append(f"-D{manifest['name'].upper()}_{variant}")
     if machine.memory and sum(manifest["constants"].values()) + CODE_BYTES > machine.memory[1]:
         defines.append(f'-DMODEL_SECTION=__attribute__((section("{WEIGHTS_SECTION}")))')
         linking.append(f"-Wl,--section-start={WEIGHTS_SECTION}={machine.memory[2] + machine.memory[3] // 2:#x}")
-    argv = ["make", "-s", "-C", str(folder), f"BUILD={build}", f"CC={machine.compiler[0]}", "runner"]
-    argv += [f"CFLAGS={shlex.join(('-O2', *machine.flags))}", f"CPPFLAGS={shlex.join(defines)}"]
+    argv = ["make", "-s", "-C", str(folder), f"BUILD={place}", f"CC={machine.compiler[0]}", "runner"]
+    argv += [f"CFLAGS={shlex.join(('-O2', *machine.flags, *flags))}", f"CPPFLAGS={shlex.join(defines)}"]
     argv.append(f"LDFLAGS={shlex.join(linking)}")
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
@@ -187,22 +209,22 @@ def _build(folder: Path, build: Path, machine: Machine, manifest: Mapping[str, A
     raise ToolError(f"the C does not compile: {lines[0] if lines else 'no message'}", where=str(folder))
 
 
-def _run(build: Path, machine: Machine, frames: list[bytes], result: str) -> bytes:
+def _run(place: Path, machine: Machine, frames: list[bytes], result: str) -> bytes:
     """What the runner writes for some frames, which several processes share."""
     workers = max(1, min(os.cpu_count() or 1, len(frames)))
 
     def run(part: slice) -> bytes:
-        return _run_slice(build, machine, frames[part], result)
+        return _run_slice(place, machine, frames[part], result)
 
     with ThreadPoolExecutor(workers) as pool:
         return b"".join(pool.map(run, batches(len(frames), -(-len(frames) // workers))))
 
 
-def _run_slice(build: Path, machine: Machine, frames: list[bytes], result: str) -> bytes:
-    with tempfile.TemporaryDirectory(dir=build) as temporary:
+def _run_slice(built: Path, machine: Machine, frames: list[bytes], result: str) -> bytes:
+    with tempfile.TemporaryDirectory(dir=built) as temporary:
         place = Path(temporary)
         (place / "inputs.bin").write_bytes(b"".join(frames))
-        argv = [*machine.runner, str(build / "runner")]
+        argv = [*machine.runner, str(built / "runner")]
         try:
             done = subprocess.run(
                 argv, cwd=place, capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=SECONDS
@@ -237,7 +259,7 @@ def _compare_outputs(graph: Graph, data: bytes, expected: Mapping[str, Array], f
 def _compare_trace(
     graph: Graph,
     inputs: Mapping[str, Array],
-    build: Path,
+    built: Path,
     machine: Machine,
     entering: list[bytes],
     manifest: Mapping[str, Any],
@@ -246,7 +268,7 @@ def _compare_trace(
     each, count = int(manifest["trace_bytes"]), 0
     channels_last = {given.name: given.from_model(inputs[given.name]) for given in graph.inputs}
     for part in batches(len(entering), max(1, SLICE_BYTES // each)):
-        data = _run(build, machine, entering[part], "trace.bin")
+        data = _run(built, machine, entering[part], "trace.bin")
         rows = np.frombuffer(data, np.uint8)
         if len(rows) != len(entering[part]) * each:
             raise MismatchError("the trace", (), f"{len(entering[part]) * each} bytes", f"{len(rows)}")

@@ -50,6 +50,11 @@ class Weights:
         return [self.layers[one].definition for one in self.packed]
 
     @property
+    def largest_block(self) -> int:
+        """Coefficients of the largest block."""
+        return max(one.coding.transform.size for one in self.packed)
+
+    @property
     def dictionary_bytes(self) -> int:
         """Of the limits and first symbols, which lie beside the tables."""
         return len(self._books) * (4 * (LONGEST + 1) + 12)

@@ -169,14 +169,18 @@ def top_k(function: Function) -> None:
     better, later = (">", "<") if op.largest else ("<", ">")
     first_index, next_index = ("<", ">") if not op.prefers_last else (">", "<")
     with _vectors(function) as channels:
-        function.line("int32_t last = -1;")
+        several = op.count > 1
+        if several:
+            function.line("int32_t last = -1;")
         with function.loops(place=op.count):
             function.line("int32_t best = -1;")
             with function.loops(k=channels):
                 a, b, c = (f"{x}[first + {name}]" for name in ("k", "last", "best"))
                 behind = f"last < 0 || {a} {later} {b} || ({a} == {b} && k {next_index} last)"
                 ahead = f"best < 0 || {a} {better} {c} || ({a} == {c} && k {first_index} best)"
-                function.line(f"if (({behind}) && ({ahead})) best = k;")
-            function.line("last = best;")
+                test = f"({behind}) && ({ahead})" if several else ahead
+                function.line(f"if ({test}) best = k;")
+            if several:
+                function.line("last = best;")
             function.line(f"const int32_t i = pixel * {op.count} + place;")
             function.finish("best" if op.gives_indices else f"{x}[first + best]", "i", "place")
