@@ -16,6 +16,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
   $$p $(NEW_ENOUGH) 2>/dev/null && echo $$p && break; done)
 JOBS ?= 2
 NETWORKS ?= 1000
+SECONDS ?= 600
 PYTEST ?=
 
 comma := ,
@@ -24,7 +25,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 CPP = $(shell find hls_templates c_templates -name '*.h' -o -name '*.hpp' -o -name '*.c' -o -name '*.cpp' | sort)
 
-.PHONY: help env dev demo test check lint format exhaustive fuzz docs wheel clean distclean compiler tools
+.PHONY: help env dev demo test check lint format exhaustive fuzz fuzz-decoder docs wheel clean distclean compiler tools
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -118,6 +119,9 @@ format: $(VENV)/.dev ## rewrite Python and C++ in the project's format
 
 exhaustive: tools $(VENV)/.dev ## the long forms of tests
 	@$(BIN)/python -m pytest -n $(JOBS) -m exhaustive $(PYTEST)
+
+fuzz-decoder: tools $(VENV)/.dev ## SECONDS=600 of libFuzzer on the C decoders of packed weights
+	@$(BIN)/python -m tests.packing.fuzz_decoder --seconds $(SECONDS)
 
 fuzz: tools $(VENV)/.dev ## NETWORKS=1000 random networks: python = C++ = ..., zero differing bits
 	@$(BIN)/python -m tests.fuzz --networks $(NETWORKS)

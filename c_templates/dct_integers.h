@@ -32,9 +32,9 @@
     }                                                                                             \
     /* The low bits, read as a signed or an unsigned number. */                                   \
     static inline INT dct_wrap_##BITS(INT x, int32_t width) {                                     \
-        const UINT sign = (UINT)1 << (width - 1);                                                 \
-        const UINT bits = (UINT)x & (UINT)((sign << 1) - 1U);                                     \
-        return (INT)((bits ^ sign) - sign);                                                       \
+        const UINT sign = (UINT)1 << (width - 1), mask = sign | (sign - 1U);                      \
+        const UINT bits = (UINT)x & mask;                                                         \
+        return bits < sign ? (INT)bits : -(INT)(~bits & mask) - 1;                                \
     }                                                                                             \
     static inline INT dct_wrap_unsigned_##BITS(INT x, int32_t width) {                            \
         return (INT)((UINT)x & (UINT)(((UINT)1 << width) - 1U));                                  \

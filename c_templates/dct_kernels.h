@@ -9,72 +9,78 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Not every model needs all kernels of a pair of types. */
+#if defined(__GNUC__)
+#define DCT_INLINE static inline __attribute__((unused))
+#else
+#define DCT_INLINE static inline
+#endif
+
 /* NAME: the sum of x[k] * w[k]. NAME_pair: the same for two rows of weights at once. */
-#define DCT_DEFINE_DOT(NAME, X, W, SUM)                                                            \
-    static inline SUM NAME(const X* x, const W* w, int32_t count) {                                \
-        SUM sum = 0;                                                                               \
-        int32_t k;                                                                                 \
-        for (k = 0; k < count; ++k) sum += (SUM)x[k] * (SUM)w[k];                                  \
-        return sum;                                                                                \
-    }                                                                                              \
-    static inline void NAME##_pair(const X* x, const W* w, const W* v, int32_t count, SUM* sums) { \
-        sums[0] = NAME(x, w, count);                                                               \
-        sums[1] = NAME(x, v, count);                                                               \
+#define DCT_DEFINE_DOT(NAME, X, W, SUM)                                                         \
+    DCT_INLINE SUM NAME(const X* x, const W* w, int32_t count) {                                \
+        SUM sum = 0;                                                                            \
+        int32_t k;                                                                              \
+        for (k = 0; k < count; ++k) sum += (SUM)x[k] * (SUM)w[k];                               \
+        return sum;                                                                             \
+    }                                                                                           \
+    DCT_INLINE void NAME##_pair(const X* x, const W* w, const W* v, int32_t count, SUM* sums) { \
+        sums[0] = NAME(x, w, count);                                                            \
+        sums[1] = NAME(x, v, count);                                                            \
     }
 
 /* NAME_tile: two vectors times two rows of weights, x w, x v, y w, y v. It may take the vectors
  * from `room`, 4 bytes for each term, where NAME_join has put them in a form that suits it. */
-#define DCT_DEFINE_JOIN(NAME, X)                                                           \
-    static inline void NAME##_join(const X* x, const X* y, int32_t count, int32_t* room) { \
-        (void)x, (void)y, (void)count, (void)room;                                         \
+#define DCT_DEFINE_JOIN(NAME, X)                                                        \
+    DCT_INLINE void NAME##_join(const X* x, const X* y, int32_t count, int32_t* room) { \
+        (void)x, (void)y, (void)count, (void)room;                                      \
     }
 #if defined(__riscv) && !defined(__riscv_vector) && !defined(DCT_PORTABLE)
 /* Enough registers for all of a tile. */
-#define DCT_DEFINE_TILE(NAME, X, W, SUM)                                                    \
-    DCT_DEFINE_JOIN(NAME, X)                                                                \
-    static inline void NAME##_tile(const X* x, const X* y, const int32_t* room, const W* w, \
-                                   const W* v, int32_t count, SUM* sums) {                  \
-        SUM xw = 0, xv = 0, yw = 0, yv = 0;                                                 \
-        const X* const end = x + count;                                                     \
-        (void)room;                                                                         \
-        for (; x < end; ++x, ++y, ++w, ++v) {                                               \
-            xw += (SUM)x[0] * (SUM)w[0];                                                    \
-            xv += (SUM)x[0] * (SUM)v[0];                                                    \
-            yw += (SUM)y[0] * (SUM)w[0];                                                    \
-            yv += (SUM)y[0] * (SUM)v[0];                                                    \
-        }                                                                                   \
-        sums[0] = xw;                                                                       \
-        sums[1] = xv;                                                                       \
-        sums[2] = yw;                                                                       \
-        sums[3] = yv;                                                                       \
+#define DCT_DEFINE_TILE(NAME, X, W, SUM)                                                 \
+    DCT_DEFINE_JOIN(NAME, X)                                                             \
+    DCT_INLINE void NAME##_tile(const X* x, const X* y, const int32_t* room, const W* w, \
+                                const W* v, int32_t count, SUM* sums) {                  \
+        SUM xw = 0, xv = 0, yw = 0, yv = 0;                                              \
+        const X* const end = x + count;                                                  \
+        (void)room;                                                                      \
+        for (; x < end; ++x, ++y, ++w, ++v) {                                            \
+            xw += (SUM)x[0] * (SUM)w[0];                                                 \
+            xv += (SUM)x[0] * (SUM)v[0];                                                 \
+            yw += (SUM)y[0] * (SUM)w[0];                                                 \
+            yv += (SUM)y[0] * (SUM)v[0];                                                 \
+        }                                                                                \
+        sums[0] = xw;                                                                    \
+        sums[1] = xv;                                                                    \
+        sums[2] = yw;                                                                    \
+        sums[3] = yv;                                                                    \
     }
 #else
-#define DCT_DEFINE_TILE(NAME, X, W, SUM)                                                    \
-    DCT_DEFINE_JOIN(NAME, X)                                                                \
-    static inline void NAME##_tile(const X* x, const X* y, const int32_t* room, const W* w, \
-                                   const W* v, int32_t count, SUM* sums) {                  \
-        (void)room;                                                                         \
-        NAME##_pair(x, w, v, count, sums);                                                  \
-        NAME##_pair(y, w, v, count, sums + 2);                                              \
+#define DCT_DEFINE_TILE(NAME, X, W, SUM)                                                 \
+    DCT_DEFINE_JOIN(NAME, X)                                                             \
+    DCT_INLINE void NAME##_tile(const X* x, const X* y, const int32_t* room, const W* w, \
+                                const W* v, int32_t count, SUM* sums) {                  \
+        (void)room;                                                                      \
+        NAME##_pair(x, w, v, count, sums);                                               \
+        NAME##_pair(y, w, v, count, sums + 2);                                           \
     }
 #endif
 
 /* NAME_four: four neighbouring channels of a depthwise convolution, whose taps lie `depth` apart.
  */
-#define DCT_DEFINE_FOUR(NAME, X, W, SUM)                                                \
-    static inline void NAME##_four(const X* x, const W* w, int32_t depth, int32_t taps, \
-                                   SUM* sums) {                                         \
-        SUM a = 0, b = 0, c = 0, d = 0;                                                 \
-        for (; taps > 0; --taps, x += depth, w += depth) {                              \
-            a += (SUM)x[0] * (SUM)w[0];                                                 \
-            b += (SUM)x[1] * (SUM)w[1];                                                 \
-            c += (SUM)x[2] * (SUM)w[2];                                                 \
-            d += (SUM)x[3] * (SUM)w[3];                                                 \
-        }                                                                               \
-        sums[0] = a;                                                                    \
-        sums[1] = b;                                                                    \
-        sums[2] = c;                                                                    \
-        sums[3] = d;                                                                    \
+#define DCT_DEFINE_FOUR(NAME, X, W, SUM)                                                          \
+    DCT_INLINE void NAME##_four(const X* x, const W* w, int32_t depth, int32_t taps, SUM* sums) { \
+        SUM a = 0, b = 0, c = 0, d = 0;                                                           \
+        for (; taps > 0; --taps, x += depth, w += depth) {                                        \
+            a += (SUM)x[0] * (SUM)w[0];                                                           \
+            b += (SUM)x[1] * (SUM)w[1];                                                           \
+            c += (SUM)x[2] * (SUM)w[2];                                                           \
+            d += (SUM)x[3] * (SUM)w[3];                                                           \
+        }                                                                                         \
+        sums[0] = a;                                                                              \
+        sums[1] = b;                                                                              \
+        sums[2] = c;                                                                              \
+        sums[3] = d;                                                                              \
     }
 
 /* Nonzero weights as place << 16 | weight, and the sum over them. */

@@ -1,5 +1,6 @@
 """Embedded C on the host with sanitizers, every layer compared."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,15 @@ from toolchain.verification.compare import Agreement
 from toolchain.verification.embedded import compare
 from toolchain.verification.machines import MACHINES
 
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-error=maybe-uninitialized")
-CHECKED = replace(MACHINES["host"], compiler=("gcc", "-O1", *SANITIZERS))
-"""The host with a compiler whose programs stop at every access outside an array and every overflow."""
+STOP = "-fno-sanitize-recover=all"
+# Unsigned left shifts drop bits on purpose: they are the left shifts of two's complement numbers.
+CLANG = ("clang", "-O1", "-fsanitize=address,undefined,integer", "-fno-sanitize=unsigned-shift-base", STOP)
+GCC = ("gcc", "-O1", "-fsanitize=address,undefined", STOP, "-Wno-error=maybe-uninitialized")
+CHECKED = replace(MACHINES["host"], compiler=CLANG if shutil.which("clang") else GCC)
+"""The host with a compiler whose programs stop at every access outside an array and every overflow.
+
+Clang, where it is installed, also stops at unsigned ones and where a conversion loses bits.
+"""
 
 
 def verify(graph: Graph, inputs: Mapping[str, np.ndarray], folder: Path, ram: int | None = None) -> Agreement:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.cpp import compile_and_run
+from tests.packing import fuzz_decoder
 from tests.packing.codings import force, random_levels, random_tensor, sealed
 from tests.packing.decoders import C_PROGRAM, C_TEMPLATES, HLS_PROGRAM, batch, build_c, hls_flags, parse, run_program
 from toolchain.errors import ModelError
@@ -321,3 +322,10 @@ def test_c_as_cplusplus(tmp_path, c_decoder):
 
 def test_hls_has_the_limits_of_python():
     assert struct.unpack("<I", b"DCTW")[0] == 0x57544344
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="clang not installed: make tools")
+def test_libfuzzer_finds_nothing_in_a_moment(tmp_path):
+    """The short form of `make fuzz-decoder`; the seeds alone reach both decoders."""
+    done = fuzz_decoder.run(tmp_path, "-runs=60000")
+    assert done.returncode == 0, done.stderr[-3000:]
