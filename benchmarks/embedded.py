@@ -231,7 +231,9 @@ def quantized(model: Path, x: np.ndarray) -> np.ndarray:
 def emlearn(python: Path, place: Path, machine: str) -> dict[str, float]:
     """Bytes of code and constants of emlearn's float C for a perceptron of the digits, compiled for a machine."""
     header = place / "digits.h"
-    done = subprocess.run([str(python), "-c", EMLEARN, str(header)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [str(python), "-c", EMLEARN, str(header)], cwd=place, capture_output=True, text=True, check=True
+    )
     include = subprocess.run(
         [str(python), "-c", "import emlearn; print(emlearn.includedir)"], capture_output=True, text=True, check=True
     )
@@ -303,9 +305,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
     chosen = parser.parse_args()
     python = environment(chosen.peers.resolve())
-    rows = [row for name in chosen.networks.split(",") for row in measured(name, chosen.data, python, chosen.machine)]
     with tempfile.TemporaryDirectory() as temporary:
         other = emlearn(python, Path(temporary), chosen.machine)
+    rows = [row for name in chosen.networks.split(",") for row in measured(name, chosen.data, python, chosen.machine)]
     chosen.output.mkdir(parents=True, exist_ok=True)
     described = {"machine": chosen.machine, "rows": [asdict(row) for row in rows], "emlearn_digits": other}
     (chosen.output / "embedded.json").write_text(json.dumps(described, indent=1) + "\n")

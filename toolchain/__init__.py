@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from toolchain.exchange import other_weights as weights
     from toolchain.project import Project, load
     from toolchain.simulation.simulator import Simulator
+    from toolchain.training.project import fine_tune
 
-__all__ = ["Project", "Simulator", "ToolchainError", "__version__", "compile", "load", "weights"]
+__all__ = ["Project", "Simulator", "ToolchainError", "__version__", "compile", "fine_tune", "load", "weights"]
 
 _PLACES = {
     "compile": ("toolchain.compiler", "compile_model"),
+    "fine_tune": ("toolchain.training.project", "fine_tune"),
     "ToolchainError": ("toolchain.errors", "ToolchainError"),
     "Project": ("toolchain.project", "Project"),
     "weights": ("toolchain.exchange", "other_weights"),

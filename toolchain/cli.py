@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from toolchain.errors import ConfigurationError, ToolchainError, printable
+from toolchain.errors import ConfigurationError, ToolchainError, ToolError, printable
 from toolchain.version import __version__
 
 app = typer.Typer(
@@ -82,6 +82,45 @@ def compile(
             input_shapes=parse_shapes(input_shape), weight_bits=weight_bits, activation_bits=activation_bits, pack=pack,
             execute=execute, weight_memory=weight_memory, budget=budget, target=target, target_fps=target_fps, ram=ram,
             clock_mhz=clock, force=force, progress=progress,
+        )  # fmt: skip
+    compile_summary(project.report, output, out, err)
+
+
+@app.command("fine-tune")
+def fine_tune_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained float model.")],
+    data: Annotated[Path, typer.Option(metavar="TRAIN.npz", help="x in the model's layout and scale, classes y.")],
+    budget: Annotated[list[str], typer.Option(help="100x, 12000B or 300kMAC; may be given several times.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PROJECT", help="Folder to write.")],
+    validate: Annotated[
+        Path | None, typer.Option(metavar="TEST.npz", help="What the best epoch is chosen on; default a held-out part.")
+    ] = None,
+    board: Annotated[str, typer.Option(help="Target board.")] = "zcu104",
+    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Formats and options by layer.")] = None,
+    weights: WeightsOption = None,
+    input_shape: Annotated[list[str] | None, typer.Option(help="NAME=1,224,224,3 for inputs without a shape.")] = None,
+    weight_bits: Annotated[int | None, typer.Option(help="Bits of a coefficient; default 8.")] = None,
+    activation_bits: Annotated[int | None, typer.Option(help="Bits of activations; default 8.")] = None,
+    target: Annotated[str, typer.Option(help="hls, embedded or all.")] = "hls",
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the order of the data.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a project that is there.")] = False,
+) -> None:
+    """Trains a model as it is deployed, within a budget; the same command goes on where it was interrupted."""
+    from toolchain.report.tables import compile_summary
+
+    try:
+        from toolchain.training.project import fine_tune
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"training wants the package {error.name}", fix="Type: pip install 'dct-toolchain[train]'"
+        ) from None
+
+    with progress_bar() as progress:
+        project = fine_tune(
+            model, output, data=data, budget=budget, validate=validate, board=board, config=config, weights=weights,
+            input_shapes=parse_shapes(input_shape), weight_bits=weight_bits, activation_bits=activation_bits,
+            target=target, epochs=epochs, seed=seed, force=force, progress=progress,
         )  # fmt: skip
     compile_summary(project.report, output, out, err)
 

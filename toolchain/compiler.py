@@ -55,6 +55,8 @@ ATTEMPTS = 5
 """Foldings that are tried until the whole design fits."""
 FAR = 1.1
 """Of a budget: a design that takes more will not fit with the next attempt."""
+TRAINED_ROWS = 64
+"""Rows of the training data that a fine-tuned project has its test frames from."""
 TEST_FRAMES = 8
 """Rows of the calibration data that the test bench gets."""
 REFERENCE_MULTIPLICATIONS = 1 << 32
@@ -143,6 +145,25 @@ def compile_model(
     files = project_files(Path(model).name, design, packing, data, interval, target, ram)
     write_project(path, files, force)
     return Project(path, design.graph)
+
+
+def design_project(
+    path: Path,
+    model: str,
+    packing: Packing,
+    board: Board,
+    configuration: Configuration,
+    data: Mapping[str, Array],
+    *,
+    target: str = "hls",
+    force: bool = False,
+) -> None:
+    """Chooses the hardware of a packed program and writes its project, whose test frames come from `data`."""
+    _check_target(target, None)
+    design = make_design(
+        pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES), board, board.clock_mhz, configuration
+    )
+    write_project(path, project_files(model, design, packing, data, 0, target), force)
 
 
 def _check_target(target: str, ram: int | None) -> None:

@@ -198,7 +198,7 @@ def _reweighted(
     found = _coded(layer, weights.coding, operator.fractions[0], capacity)
     packed = Packed(found.coding, weights.shape)
     points = operator.fractions[0] + fraction
-    kept = min(points, _visible(program, node, points))
+    kept = min(points, visible_fraction(program, node, points))
 
     def on_grid(values: Array) -> Constant:
         return Constant(np.floor(np.ldexp(values, kept) + 0.5).astype(np.int64) << (points - kept))
@@ -212,7 +212,7 @@ def _reweighted(
     return trial.with_weights(packed, on_grid(real.bias.array + shrunk))
 
 
-def _visible(program: Graph, node: Node, otherwise: int) -> int:
+def visible_fraction(program: Graph, node: Node, otherwise: int) -> int:
     """Fraction bits of a bias beyond which its node's narrowed output does not show them."""
     for reader in program.consumers[node.name]:
         if isinstance(reader.operator, Requantize):

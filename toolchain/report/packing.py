@@ -73,10 +73,10 @@ def packing_entry(
     entry["coded"] = coding_name(coding)
     entry["density"] = float(np.count_nonzero(coding.coefficients) / max(levels.size, 1))
     entry["storage"] = _storage(stored[operator.weights], levels.size)
-    taken, *others = candidates[node.name]
+    tried = candidates.get(node.name, ())  # none where the weights were trained
     entry["alternatives"] = [
-        {"coded": coding_name(c.coding), "relative_error": c.error / max(taken.error, 1e-300), unit: round(c.rate)}
-        for c in others
+        {"coded": coding_name(c.coding), "relative_error": c.error / max(tried[0].error, 1e-300), unit: round(c.rate)}
+        for c in tried[1:]
     ]
     entry["spectrum"] = _spectrum(coding)
     return entry
