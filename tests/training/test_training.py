@@ -5,6 +5,7 @@ import pytest
 
 from tests.small import listing, run
 from tests.training.networks import CLASSES, NETWORKS, data, write
+from toolchain.errors import ToolchainError
 from toolchain.frontends import read_graph
 from toolchain.ir import FixedType, Overflow, Rounding
 from toolchain.ir import fixed as arithmetic
@@ -191,3 +192,27 @@ def test_several_budgets_hold_together(tmp_path):
     )
     assert (project.path / "weights.bin").stat().st_size <= 700
     assert project.report["multiplications"]["packed"] <= 6000
+
+
+def test_batches_may_come_from_a_pipeline_of_ones_own(trained, tmp_path):
+    """A function from the epoch to batches, augmented ones perhaps; a list that is gone through again and again."""
+    model, options, _ = trained
+    x, y = options["data"]
+
+    def batches(epoch):
+        order = np.random.default_rng((0, epoch)).permutation(len(y))
+        return [(x[order[k : k + 128]], y[order[k : k + 128]]) for k in range(0, ROWS, 128)]
+
+    seen = []
+    source = lambda epoch: (seen.append(epoch), batches(epoch))[1]  # noqa: E731
+    found = fine_tune(model, tmp_path / "project", **{**options, "data": source})
+    assert seen == [0, *range(6)], "counted once, then trained on"
+    assert found.report["compression"]["ratio_float32"] >= 14
+    again = fine_tune(model, tmp_path / "again", **{**options, "data": batches(0), "epochs": 2})
+    assert again.report["compression"]["ratio_float32"] >= 14
+    with pytest.raises(ToolchainError, match="data to validate on"):
+        fine_tune(model, tmp_path / "other", **{**options, "data": batches(0), "validate": None})
+    with pytest.raises(ToolchainError, match="gives no batches"):
+        fine_tune(model, tmp_path / "other", **{**options, "data": []})
+    with pytest.raises(ToolchainError, match="the model wants rows of"):
+        fine_tune(model, tmp_path / "other", **{**options, "data": [(x[:, :1], y)]})

@@ -13,9 +13,12 @@ from toolchain.ir import Array, Graph
 from toolchain.simulation.arrays import load_arrays
 
 Batch = tuple[Array, Array]
-Source = str | Path | Batch | Callable[[int], Iterable[Batch]]
-"""A file, (x, y), or a function that gives the batches of an epoch."""
+"""x and y."""
+Pipeline = Iterable[Batch] | Callable[[int], Iterable[Batch]]
+"""Batches that can be gone through again and again, or a function that gives those of an epoch."""
 BATCH = 128
+CALIBRATION = 512
+"""Rows that formats and steps are chosen on."""
 HELD = 12
 """Without validation data every so many-th row is held out."""
 
@@ -33,12 +36,56 @@ class Data:
     def part(self, rows: Array) -> Data:
         return Data(self.x[rows], self.y[rows])
 
-    def epoch(self, number: int, seed: int) -> Iterator[tuple[Array, Array]]:
-        """(rows, their numbers) of all batches of an epoch, in an order that seed and epoch decide."""
+    @property
+    def batches(self) -> int:
+        """Of an epoch."""
+        return max(len(self) // BATCH, 1)
+
+    @property
+    def examples(self) -> Array:
+        """Rows of x to choose formats on, evenly spread."""
+        count = min(CALIBRATION, len(self))
+        return self.x[np.arange(count) * len(self) // count]
+
+    def epoch(self, number: int, seed: int) -> Iterator[tuple[Data, Array | None]]:
+        """All batches of an epoch and the numbers of their rows, in an order that seed and epoch decide."""
         order = np.random.default_rng((seed, number)).permutation(len(self))
         for start in range(0, len(order) - len(order) % BATCH or len(order), BATCH):
             rows = order[start : start + BATCH]
-            yield self.x[rows], rows
+            yield self.part(rows), rows
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Batches of a user's own pipeline, so many an epoch. `examples` are rows of its first ones."""
+
+    source: Pipeline
+    batches: int
+    examples: Array
+
+    def epoch(self, number: int, seed: int) -> Iterator[tuple[Data, Array | None]]:
+        """What the pipeline gives; its order is its own."""
+        del seed
+        for x, y in _batches(self.source, number):
+            yield Data(np.asarray(x), np.asarray(y)), None
+
+
+def _batches(source: Pipeline, epoch: int) -> Iterable[Batch]:
+    return source(epoch) if callable(source) else source
+
+
+def stream(source: Pipeline, graph: Graph) -> Stream:
+    """Counts the batches of a pipeline, and checks them. Raises CalibrationError for what does not fit the graph."""
+    examples: list[Array] = []
+    count = 0
+    for x, y in _batches(source, 0):
+        count += 1
+        checked = _checked(np.asarray(x), np.asarray(y), graph, f"batch {count} of the training data")
+        if sum(map(len, examples)) < CALIBRATION:
+            examples.append(checked.x)
+    if not count:
+        raise CalibrationError("gives no batches", where="training data")
+    return Stream(source, count, np.concatenate(examples)[:CALIBRATION])
 
 
 def read(source: str | Path | Batch, graph: Graph) -> Data:
@@ -49,6 +96,13 @@ def read(source: str | Path | Batch, graph: Graph) -> Data:
         x, y = arrays["x"], arrays["y"]
     else:
         x, y = (np.asarray(one) for one in source)
+    found = _checked(x, y, graph, where)
+    if len(found) < 2 * HELD:
+        raise CalibrationError(f"has {len(x)} rows, {2 * HELD} are needed at least", where=where)
+    return found
+
+
+def _checked(x: Array, y: Array, graph: Graph, where: str) -> Data:
     shape = graph.inputs[0].model_shape
     if x.shape[1:] != shape:
         raise CalibrationError(f"has x of shape {list(x.shape)}, the model wants rows of {list(shape)}", where=where)
@@ -58,8 +112,6 @@ def read(source: str | Path | Batch, graph: Graph) -> Data:
             where=where,
             fix="Give class numbers.",
         )
-    if len(x) < 2 * HELD:
-        raise CalibrationError(f"has {len(x)} rows, {2 * HELD} are needed at least", where=where)
     return Data(x, y.astype(np.int64))
 
 

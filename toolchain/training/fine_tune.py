@@ -19,14 +19,14 @@ from toolchain.ir import Array, Graph
 from toolchain.ops.linear import LinearOperator
 from toolchain.ops.softmax import Softmax
 from toolchain.passes import pipeline
-from toolchain.progress import Progress
+from toolchain.progress import Progress, no_progress
 from toolchain.project import store_program
 from toolchain.quantization.budget import Budget
 from toolchain.quantization.configuration import Configuration
 from toolchain.quantization.lowering import Lowered
 from toolchain.simulation import reference
 from toolchain.training import checkpoint, support
-from toolchain.training.batches import BATCH, Data
+from toolchain.training.batches import BATCH, Data, Stream
 from toolchain.training.network import TrainingNetwork
 from toolchain.training.start import Start, start
 
@@ -45,7 +45,6 @@ FEWER = 4.5
 """Where only a size is asked for: dense multiplications over packed ones are at least its ratio divided by this."""
 SAFE = 0.985
 """Share of a budget that is aimed at: levels change until the end."""
-CALIBRATION = 512
 EQUAL_ROWS = 64
 
 
@@ -78,15 +77,15 @@ def dense_multiplications(graph: Graph) -> int:
     )
 
 
-def teacher_scores(real: Graph, data: Data, report: Progress) -> Array:
+def teacher_scores(real: Graph, x: Array, report: Progress) -> Array:
     """Scores of the float network, before its softmax, for all rows: (N, classes) float32."""
     last = real.by_name[real.outputs[0].value]
     wanted = last.inputs[0] if isinstance(last.operator, Softmax) else last.name
     found = []
-    for begin in range(0, len(data), BATCH):
-        report("asking the float network", begin, len(data))
+    for begin in range(0, len(x), BATCH):
+        report("asking the float network", begin, len(x))
         given = real.inputs[0]
-        values = {given.name: given.from_model(data.x[begin : begin + BATCH]).astype(np.float32)}
+        values = {given.name: given.from_model(x[begin : begin + BATCH]).astype(np.float32)}
         for node, dying in real.last_uses():
             values[node.name] = node.operator.evaluate(*(values[name] for name in node.inputs))
             if node.name == wanted:
@@ -95,6 +94,15 @@ def teacher_scores(real: Graph, data: Data, report: Progress) -> Array:
                 values.pop(name, None)
         found.append(values[wanted].reshape(len(values[wanted]), -1))
     return np.concatenate(found).astype(np.float32)
+
+
+def targets_of(real: Graph, data: Data, report: Progress) -> Array:
+    """What `distillation` compares with: (N, 2 classes). Raises ConfigurationError for classes that there are not."""
+    teacher = teacher_scores(real, data.x, report)
+    classes = teacher.shape[1]
+    if not 0 <= data.y.min() <= data.y.max() < classes:
+        raise ConfigurationError(f"y holds classes up to {data.y.max()}, the network has {classes}")
+    return np.concatenate([np.eye(classes, dtype=np.float32)[data.y], teacher], axis=1)
 
 
 def distillation(targets: Any, scores: Any) -> Any:
@@ -191,7 +199,7 @@ class Run:
 
 def train(
     real: Graph,
-    data: Data,
+    data: Data | Stream,
     validation: Data,
     limits: Limits,
     configuration: Configuration,
@@ -206,19 +214,15 @@ def train(
     Raises ConfigurationError when the limits are not reached.
     """
     keras.utils.set_random_seed(seed)
-    rows = np.arange(min(CALIBRATION, len(data))) * len(data) // min(CALIBRATION, len(data))
     bits = 8 * limits.bytes if limits.bytes < math.inf else 4.0 * sum(n.operator.parameters() for n in real.nodes)
-    begun = start(real, {real.inputs[0].name: data.x[rows]}, configuration, ROOM * bits, report)
+    begun = start(real, {real.inputs[0].name: data.examples}, configuration, ROOM * bits, report)
     network = TrainingNetwork(begun.lowered.graph, begun.latents)
-    teacher = teacher_scores(real, data, report)
-    classes = teacher.shape[1]
-    if not 0 <= data.y.min() <= data.y.max() < classes:
-        raise ConfigurationError(f"y holds classes up to {data.y.max()}, the network has {classes}")
-    batches = max(len(data) // BATCH, 1)
+    batches = data.batches
+    whole = targets_of(real, data, report) if isinstance(data, Data) else None
     schedule = keras.optimizers.schedules.CosineDecay(RATE, epochs * batches, LAST_RATE)
     optimizer = keras.optimizers.Adam(schedule)
     network.compile(optimizer=optimizer, loss=distillation)
-    network(network.enter(data.x[:1]))
+    network(network.enter(data.examples[:1]))
     optimizer.build(network.trainable_variables)
     pixels = [_pixels(begun.lowered.graph, name) for name in network.packed]
     run = Run(network, optimizer, limits, epochs, seed, pixels)
@@ -226,13 +230,13 @@ def train(
     first = float(support.nonzeros(run.layers())), float(support.multiplications(run.layers()))
     _resume(run, folder, signature)
     ends = max(1, round(PRUNING * epochs))
-    targets = np.concatenate([np.eye(classes, dtype=np.float32)[data.y], teacher], axis=1)
     for epoch in range(run.epoch, epochs):
         loss = 0.0
         report(f"epoch {epoch + 1} of {epochs}", 0, batches)
         marks = {round((k + 1) * batches / STEPS_PER_EPOCH) for k in range(STEPS_PER_EPOCH)}
-        for number, (x, chosen) in enumerate(data.epoch(epoch, seed), 1):
-            loss += float(network.train_on_batch(network.enter(x), targets[chosen]))
+        for number, (batch, rows) in enumerate(data.epoch(epoch, seed), 1):
+            targets = targets_of(real, batch, no_progress) if whole is None or rows is None else whole[rows]
+            loss += float(network.train_on_batch(network.enter(batch.x), targets))
             if number in marks and epoch < ends:
                 run.shrink((epoch + number / batches) / ends, first)
             if number % 20 == 0:
