@@ -8,6 +8,7 @@ installation step that got lost. Tests of things that CI leaves out on purpose a
 import os
 import signal
 
+import ortools.sat.python.cp_model  # noqa: F401 - before TensorFlow, which some tests load: see toolchain/apart.py
 import pytest
 from hypothesis import settings
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from toolchain import apart
 from toolchain.codegen.embedded.render import render_embedded
 from toolchain.codegen.hls import hls_build_id, render_hls
 from toolchain.codegen.host import render_host
@@ -39,7 +40,7 @@ from toolchain.ops.gemm import Gemm
 from toolchain.ops.quantize import Quantize
 from toolchain.passes import pipeline
 from toolchain.progress import Progress, no_progress
-from toolchain.project import REPORT, Project, check_target, sealed, store_program, write_project
+from toolchain.project import REPORT, Project, check_target, load, sealed, store_program, write_project
 from toolchain.quantization.budget import Budget, Packing, lower_packed
 from toolchain.quantization.carried import is_program, random_rows
 from toolchain.quantization.configuration import Configuration, check_layers, load_configuration
@@ -93,6 +94,9 @@ def compile_model(
     or its tables as a mapping. Raises ToolchainError
     for whatever is wrong with the model, the data or the options; then nothing is written.
     """
+    if apart.is_needed():
+        given = {name: value for name, value in locals().items() if name != "progress"}
+        return load(apart.apart(_compiled, **given))
     path = Path(output)
     check_target(path, force)
     chosen = load_configuration(
@@ -147,6 +151,11 @@ def compile_model(
     return Project(path, design.graph)
 
 
+def _compiled(**given: Any) -> Path:
+    """Compiles in a process of its own, without telling progress."""
+    return compile_model(**given).path
+
+
 def design_project(
     path: Path,
     model: str,
@@ -159,6 +168,9 @@ def design_project(
     force: bool = False,
 ) -> None:
     """Chooses the hardware of a packed program and writes its project, whose test frames come from `data`."""
+    if apart.is_needed():
+        apart.apart(design_project, path, model, packing, board, configuration, data, target=target, force=force)
+        return
     _check_target(target, None)
     design = make_design(
         pipeline.run(packing.lowered.graph, pipeline.EXACT_PASSES), board, board.clock_mhz, configuration

@@ -1,5 +1,8 @@
 """What is trained is what is deployed: the training graph gives the program's integers, before and after training."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -216,3 +219,16 @@ def test_batches_may_come_from_a_pipeline_of_ones_own(trained, tmp_path):
         fine_tune(model, tmp_path / "other", **{**options, "data": []})
     with pytest.raises(ToolchainError, match="the model wants rows of"):
         fine_tune(model, tmp_path / "other", **{**options, "data": [(x[:, :1], y)]})
+
+
+def test_a_model_compiles_where_tensorflow_was_loaded_first(tmp_path):
+    """OR-Tools crashes there, so the compiler goes into a process of its own."""
+    np.save(tmp_path / "c.npy", data(32)[0])
+    program = (
+        "import tensorflow, toolchain, sys\n"
+        "made = toolchain.compile(sys.argv[1], sys.argv[2], calibrate=sys.argv[3], pack='none')\n"
+        "print(made.report['hardware']['fits'], 'ortools' in sys.modules)"
+    )
+    argv = [sys.executable, "-c", program, write("plain", tmp_path), tmp_path / "project", tmp_path / "c.npy"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "False"]), done.stderr[-2000:]

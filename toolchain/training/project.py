@@ -19,7 +19,6 @@ from toolchain.quantization.budget import Budget, Packing
 from toolchain.quantization.carried import is_program
 from toolchain.quantization.configuration import check_layers, load_configuration
 from toolchain.quantization.entry import quantizes_itself
-from toolchain.training.apart import apart
 from toolchain.training.batches import Batch, Data, Pipeline, Stream, read, split, stream
 from toolchain.training.fine_tune import EPOCHS, Limits, finished, signature, train
 from toolchain.version import __version__
@@ -99,7 +98,7 @@ def fine_tune(
     packing = Packing(finished(begun, network, validation.x), None, begun.plain_error)
     rows = {real.inputs[0].name: training.examples[:TRAINED_ROWS]}
     report("choosing hardware", 0, 1)
-    apart(design_project, path, Path(model).name, packing, the_board, chosen, rows, target=target, force=force)
+    design_project(path, Path(model).name, packing, the_board, chosen, rows, target=target, force=force)
     shutil.rmtree(folder, ignore_errors=True)
     return load(path)
 

@@ -1,4 +1,7 @@
-"""Calls a function in a process of its own: TensorFlow and OR-Tools crash where one process holds both."""
+"""Calls a function in a process of its own.
+
+OR-Tools crashes in a process that loaded TensorFlow before it; the other way round it does not.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,11 @@ def apart(function: Callable[..., Result], *given: object, **named: object) -> R
     if error is not None:
         raise error
     return result  # type: ignore[no-any-return]
+
+
+def is_needed() -> bool:
+    """Would OR-Tools crash in this process?"""
+    return "tensorflow" in sys.modules and "ortools" not in sys.modules
 
 
 def main() -> None:
