@@ -19,7 +19,7 @@ extern "C" {
 typedef struct {
     uint16_t limit[DCT_PACKED_CODE + 1];
     uint16_t first[DCT_PACKED_CODE + 1]; /* place of the first symbol of a length */
-    const uint16_t* symbols; /* run << 8 | class; the class alone without runs */
+    const uint16_t* symbols;             /* run << 8 | class; the class alone without runs */
     uint16_t direct, filler;
 } dct_dictionary;
 
