@@ -61,9 +61,12 @@ GRAPHS = {
 }
 
 
+LONG = ("operators", "once", "lists")
+
+
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.exhaustive) if name == "operators" else name for name in GRAPHS],
+    params=[pytest.param(name, marks=pytest.mark.exhaustive) if name in LONG else name for name in GRAPHS],
 )
 def written(request, tmp_path_factory):
     """A folder of C, and its program."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.embedded.checked import verify
+from tests.embedded.checked import CHECKED, STRICTEST, verify
 from tests.ops.designs import all_samples, integer_operators, program, program_inputs
 from toolchain.codegen.embedded.model import Model
 from toolchain.codegen.embedded.stages import stages
@@ -34,8 +34,11 @@ def together(programs):
     return Graph("together", tuple(inputs), tuple(nodes), tuple(outputs))
 
 
+@pytest.mark.parametrize(
+    "machine", [CHECKED, pytest.param(STRICTEST, marks=pytest.mark.exhaustive)], ids=["gcc", "clang"]
+)
 @pytest.mark.parametrize("operator", tuple(integer_operators()))
-def test_c_gives_the_integers_of_the_definition(operator, tmp_path):
+def test_c_gives_the_integers_of_the_definition(operator, machine, tmp_path):
     mine = {name: s for name, s in SAMPLES if type(s.operator).__name__ == operator}
     programs = {name: program(name, sample.operator, sample.inputs) for name, sample in mine.items()}
     inputs = {
@@ -44,7 +47,7 @@ def test_c_gives_the_integers_of_the_definition(operator, tmp_path):
         for given, values in program_inputs(graph, SEED, ROWS).items()
     }
     if programs:
-        assert verify(together(programs), inputs, tmp_path / "c").frames == ROWS
+        assert verify(together(programs), inputs, tmp_path / "c", machine=machine).frames == ROWS
 
 
 def followed(graph, name, operator, *inputs):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.embedded.checked import verify
+from tests.embedded.checked import STRICTEST, verify
 from tests.ops.designs import program, program_inputs
 from tests.packing.codings import force, random_coding
 from toolchain.codegen.embedded.render import render_embedded
@@ -37,7 +37,7 @@ def conv(coding, window, groups=1):
 
 
 def check(graph, folder, ram=None):
-    verify(graph, program_inputs(graph, 3, 5), folder, ram)
+    verify(graph, program_inputs(graph, 3, 5), folder, ram, STRICTEST)
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -26,6 +26,7 @@ import numpy as np
 import onnxruntime
 
 from tests.cpp import ap_types_path, compile_once
+from tests.embedded.checked import STRICTEST
 from tests.embedded.checked import verify as verify_c
 from tests.fuzz.generate import Case
 from toolchain.codegen import hls
@@ -233,7 +234,7 @@ def check_c(program: Graph, tests: dict[str, np.ndarray], summary: Summary) -> N
     """The embedded C under sanitizers, every layer. Programs of more than 64 bits have none."""
     with tempfile.TemporaryDirectory(prefix="fuzz-c-") as folder:
         try:
-            agreement = verify_c(program, tests, Path(folder) / "c")
+            agreement = verify_c(program, tests, Path(folder) / "c", machine=STRICTEST)
         except PassError:
             summary.without_c += 1
             return

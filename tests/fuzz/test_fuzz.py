@@ -18,7 +18,7 @@ from toolchain.ops.gemm import Gemm
 from toolchain.simulation.render import Renderer
 
 SEED = 2025
-NETWORKS, INPUTS = 24, 32
+NETWORKS, INPUTS = 16, 32
 KEPT = sorted(CRASHERS.glob("*.onnx"))
 
 

@@ -27,6 +27,7 @@ from toolchain.training.rounding import requantized  # noqa: E402
 from toolchain.training.start import start  # noqa: E402
 
 ROWS = 384
+ALWAYS = {"plain": "dct", "residual": "spatial", "depthwise": "dct"}
 
 
 def begun(name, folder, bits=8_000, **options):
@@ -44,8 +45,14 @@ def assert_equal(network, x):
     assert len(np.unique(raw)) > CLASSES
 
 
-@pytest.mark.parametrize("pack", ["dct", "spatial"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        (name, pack) if ALWAYS[name] == pack else pytest.param(name, pack, marks=pytest.mark.exhaustive)
+        for name in NETWORKS
+        for pack in ("dct", "spatial")
+    ],
+)
 def test_the_training_graph_gives_the_integers_of_the_program(name, pack, tmp_path):
     """At the start, and after a few steps of training, which change levels and biases."""
     found = begun(name, tmp_path, pack=pack)
@@ -115,7 +122,7 @@ def test_the_support_keeps_what_matters_within_both_budgets():
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     model = write("plain", folder)
-    options = {"data": data(ROWS, 1), "validate": data(200, 2), "budget": "14x", "epochs": 6}
+    options = {"data": data(ROWS, 1), "validate": data(200, 2), "budget": "14x", "epochs": 4}
     return model, options, fine_tune(model, folder / "project", **options)
 
 
@@ -139,16 +146,16 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(trained, tmp_path):
 
     def interrupt(what, done, total):
         said.append(what)
-        if what.startswith("epoch 4 of 6"):
+        if what.startswith("epoch 3 of 4"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fine_tune(model, again, progress=interrupt, **options)
     assert not again.exists()
-    assert any(what.startswith("epoch 1 of 6") for what in said)
+    assert any(what.startswith("epoch 1 of 4") for what in said)
     said.clear()
     fine_tune(model, again, progress=lambda what, *_: said.append(what), **options)
-    assert not any(what.startswith("epoch 3 of 6") for what in said)
+    assert not any(what.startswith("epoch 2 of 4") for what in said)
     assert listing(again) == listing(project.path)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["project"]
 
@@ -198,7 +205,7 @@ def test_several_budgets_hold_together(tmp_path):
 
 
 def test_batches_may_come_from_a_pipeline_of_ones_own(trained, tmp_path):
-    """A function from the epoch to batches, augmented ones perhaps; a list that is gone through again and again."""
+    """A function from the epoch to batches, augmented ones perhaps, or a list that is gone through again and again."""
     model, options, _ = trained
     x, y = options["data"]
 
@@ -207,12 +214,14 @@ def test_batches_may_come_from_a_pipeline_of_ones_own(trained, tmp_path):
         return [(x[order[k : k + 128]], y[order[k : k + 128]]) for k in range(0, ROWS, 128)]
 
     seen = []
-    source = lambda epoch: (seen.append(epoch), batches(epoch))[1]  # noqa: E731
+
+    def source(epoch):
+        seen.append(epoch)
+        return batches(epoch)
+
     found = fine_tune(model, tmp_path / "project", **{**options, "data": source})
-    assert seen == [0, *range(6)], "counted once, then trained on"
+    assert seen == [0, *range(4)], "counted once, then trained on"
     assert found.report["compression"]["ratio_float32"] >= 14
-    again = fine_tune(model, tmp_path / "again", **{**options, "data": batches(0), "epochs": 2})
-    assert again.report["compression"]["ratio_float32"] >= 14
     with pytest.raises(ToolchainError, match="data to validate on"):
         fine_tune(model, tmp_path / "other", **{**options, "data": batches(0), "validate": None})
     with pytest.raises(ToolchainError, match="gives no batches"):
