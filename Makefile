@@ -17,6 +17,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 JOBS ?= 2
 NETWORKS ?= 1000
 SECONDS ?= 600
+TENSORFLOW_TESTS = tests/training tests/frontends/test_keras_differential.py
 PYTEST ?=
 
 comma := ,
@@ -96,7 +97,9 @@ demo: compiler $(VENV)/.core ## the main job on handwritten digits (core only, n
 
 test: tools check ## lint, types, formatting, then all tests
 	@echo "==> pytest, $(JOBS) processes"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(addprefix --ignore=,$(TENSORFLOW_TESTS)) $(PYTEST)
+	@echo "==> pytest of what loads TensorFlow, which makes everything else in its process slower"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TENSORFLOW_TESTS) $(PYTEST)
 
 # --- for developers ---------------------------------------------------------------------------------------------------
 

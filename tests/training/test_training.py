@@ -185,7 +185,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys):
         "y holds classes up to 11": (saved(tmp_path, "classes.npz", x=x, y=y + 8), "14x"),
         "are needed at least": (saved(tmp_path, "few.npz", x=x[:5], y=y[:5]), "14x"),
         "cannot be read": (tmp_path / "none.npz", "14x"),
-        "Give a larger budget, or more --epochs": (good, "300B"),
+        "Give a larger budget, or more --epochs": (good, "60B"),
     }
     for message, (path, budget) in cases.items():
         argv = ("fine-tune", model, "--data", path, "--budget", budget, "--epochs", 1, "-o", tmp_path / "out")

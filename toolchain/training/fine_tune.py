@@ -46,6 +46,8 @@ FEWER = 4.5
 SAFE = 0.985
 """Share of a budget that is aimed at: levels change until the end."""
 EQUAL_ROWS = 64
+ATTEMPTS = 5
+"""Times that the support is made smaller until the container keeps to the budget."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,16 @@ class Run:
             found.append(support.Layer(coefficients, ops.convert_to_numpy(velocity), pixels, mask))
         return found
 
-    def shrink(self, share: float, first: tuple[float, float]) -> None:
-        """Brings the support to what it is to be after a share of the pruning (Zhu and Gupta, 2017, eq. 1)."""
+    def shrink(self, share: float, first: tuple[float, float], safe: float = SAFE) -> None:
+        """Brings the support to what it is to be after a share of the pruning (Zhu and Gupta, 2017, eq. 1).
+
+        `first` is (nonzero levels, multiplications) at the start, `safe` the share of the limits that is aimed at.
+        """
         layers = self.layers()
         left = (1 - min(share, 1.0)) ** 3
-        count = max(SAFE * 8 * (self.limits.bytes - self.overhead) / self.bits_each, 0.0)
+        count = max(safe * 8 * (self.limits.bytes - self.overhead) / self.bits_each, 0.0)
         count, products = count + max(first[0] - count, 0) * left, self.limits.multiplications
-        products = SAFE * products + max(first[1] - products, 0) * left
+        products = safe * products + max(first[1] - products, 0) * left
         for packed, mask in zip(self.network.layers_in_order, support.chosen(layers, count, products), strict=True):
             packed.mask.assign(mask)
 
@@ -246,8 +251,10 @@ def train(
                 report(what, number, batches)
         run.measure()
         if epoch + 1 >= ends:
-            if not run.is_within:
-                run.shrink(1.0, first)
+            for attempt in range(1, ATTEMPTS + 1):
+                if run.is_within:
+                    break
+                run.shrink(1.0, first, SAFE**attempt)
                 run.measure()
             run.fix()
             found = run.accuracy(validation) if run.is_within else -1.0
